@@ -1,0 +1,45 @@
+"""What every node of a computation graph is (handout, Part 1)."""
+
+
+class BaseNode:
+    """One step of a computation, y = f(x, parameters), that knows its own derivative.
+
+    Attributes:
+        params: the arrays that training changes, in place.
+        grads: dL/dparam for each of ``params``, in the same order and shapes; empty until ``backward``.
+
+    L is the loss at the end of the graph. ``forward`` saves what the derivative will need; ``backward`` answers for the
+    latest ``forward``. It writes ``grads`` anew each time and leaves the saved values alone, so that calling it twice
+    gives the same gradients twice: nothing piles up, and nothing has to be set to zero between batches.
+    """
+
+    def __init__(self, *params):
+        self.params = list(params)
+        self.flush()
+
+    def forward(self, x):
+        """x -> y."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x)")
+
+    def backward(self, grad):
+        """dL/dy -> dL/dx, and fills ``grads``.
+
+        Raises:
+            RuntimeError: there is no ``forward`` to go back through.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define backward(grad)")
+
+    def flush(self):
+        """Forgets the latest forward and backward; the parameters stay."""
+        self.saved = None
+        self.grads = []
+
+    def recall(self):
+        """What ``forward`` saved, for ``backward`` to use."""
+        if self.saved is None:
+            raise RuntimeError(f"{type(self).__name__}: backward before forward; call forward(x) first")
+        return self.saved
+
+    def __getstate__(self):
+        # A copied or pickled node is its parameters, without what the last batch left behind.
+        return self.__dict__ | {"saved": None, "grads": []}

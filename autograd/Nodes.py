@@ -1,0 +1,98 @@
+"""The nodes of the lab: Linear, ReLU, Sigmoid and MSE (handout, Part 1).
+
+Shapes: N is the batch size; a batch is an array with one example a row. L is the loss at the end of the graph, and
+``grad`` is always dL/dy, of the shape of y. Arrays keep the type they come in: float32 in training, float64 where
+gradients are checked.
+"""
+
+import numpy as np
+
+from .BaseNode import BaseNode
+
+
+class Linear(BaseNode):
+    """y = x W + b
+
+    dL/dW = x^T dL/dy
+    dL/db = dL/dy summed over the batch
+    dL/dx = dL/dy W^T
+
+    Shapes: x (N, in_dim), W (in_dim, out_dim), b (out_dim,), y (N, out_dim).
+
+    W starts as a random orthogonal matrix (Saxe et al. 2014) times sqrt(2), the gain that makes up for the half of the
+    signal that ReLU takes away (He et al. 2015, eq. 10); b starts at 0.
+
+    Args:
+        in_dim, out_dim: sizes of an input and an output row.
+        rng: where the random weights come from; give a seeded one to get the same weights again.
+        dtype: of the parameters.
+    """
+
+    def __init__(self, in_dim, out_dim, rng=None, dtype=np.float32):
+        rng = rng or np.random.default_rng()
+        q, _ = np.linalg.qr(rng.standard_normal((max(in_dim, out_dim), min(in_dim, out_dim))))
+        weight = np.sqrt(2) * (q if in_dim > out_dim else q.T)
+        super().__init__(np.ascontiguousarray(weight, dtype), np.zeros(out_dim, dtype))
+
+    def forward(self, x):
+        weight, bias = self.params
+        if x.ndim != 2 or x.shape[1] != len(weight):
+            raise ValueError(f"Linear expects x of shape (N, {len(weight)}), found {x.shape}")
+        self.saved = x
+        return x @ weight + bias
+
+    def backward(self, grad):
+        weight, _ = self.params
+        x = self.recall()
+        self.grads = [x.T @ grad, grad.sum(axis=0)]
+        return grad @ weight.T
+
+
+class ReLU(BaseNode):
+    """y = max(x, 0), element by element
+
+    dL/dx = dL/dy where x > 0, and 0 elsewhere
+    """
+
+    def forward(self, x):
+        self.saved = x > 0
+        return np.maximum(x, 0)
+
+    def backward(self, grad):
+        return grad * self.recall()
+
+
+class Sigmoid(BaseNode):
+    """y = 1 / (1 + e^-x), element by element, between 0 and 1
+
+    dL/dx = dL/dy y (1 - y)
+    """
+
+    def forward(self, x):
+        # (1 + tanh(x / 2)) / 2 is the same function, and never overflows; e^-x does, in float32 from x = -89 down.
+        self.saved = 0.5 + 0.5 * np.tanh(0.5 * x)
+        return self.saved
+
+    def backward(self, grad):
+        y = self.recall()
+        return grad * y * (1 - y)
+
+
+class MSE(BaseNode):
+    """L = mean over all elements of (output - target)^2
+
+    dL/doutput = 2 (output - target) / number of elements
+
+    The end of the line, so its ``forward`` takes two arrays and its ``backward`` needs nothing to start from.
+    """
+
+    def forward(self, output, target):
+        """Two arrays of one shape -> L, a float."""
+        if output.shape != target.shape:
+            raise ValueError(f"MSE expects output and target of one shape, found {output.shape} and {target.shape}")
+        self.saved = output - target
+        return float(np.mean(self.saved**2))
+
+    def backward(self, grad=1.0):
+        error = self.recall()
+        return (2 * grad / error.size) * error

@@ -1,0 +1,69 @@
+"""What the scripts share towards the person at the keyboard: arguments, and errors in one line."""
+
+import argparse
+import functools
+import math
+import sys
+
+from tqdm import tqdm
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with every default shown by --help, and a wrong argument answered in one line, with exit status 2."""
+
+    def __init__(self, description):
+        super().__init__(
+            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+        )
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def log(line):
+    """Prints a line of the log: on stdout, at once, and clear of any progress bar."""
+    with tqdm.external_write_mode():
+        print(line, flush=True)
+
+
+def one_line_errors(main):
+    """Decorates a script's ``main``: trouble with files or folders ends in one line on stderr and exit status 2.
+
+    Such trouble is always an OSError here, whether Python raises it or our own code; any other exception is a mistake
+    in the program, and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def wrapper(argv=None):
+        try:
+            return main(argv)
+        except OSError as error:
+            line = " ".join(str(error).split())
+            print(f"{sys.argv[0]}: error: {line}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    return wrapper
+
+
+def positive_int(text):
+    """An argparse type: a whole number from 1 up."""
+    return _number(text, int, "a whole number from 1 up", lambda value: value >= 1)
+
+
+def seed(text):
+    """An argparse type: a whole number from 0 up."""
+    return _number(text, int, "a whole number from 0 to 2^32 - 1", lambda value: 0 <= value < 2**32)
+
+
+def positive_float(text):
+    """An argparse type: a number above 0."""
+    return _number(text, float, "a number above 0", lambda value: 0 < value < math.inf)
+
+
+def _number(text, kind, expected, fits):
+    try:
+        if fits(value := kind(text)):
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"found {text!r}, expected {expected}")

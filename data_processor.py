@@ -1,0 +1,181 @@
+"""Photos on disk -> batches for training, and back into pictures (handout, Part 2).
+
+Every photo is decoded once, straight to the size that training asks for, and kept as bytes in memory: all 2,588 flowers
+take 4.5 MB at 24 x 24. From then on a batch is one indexing operation.
+"""
+
+import hashlib
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+# What torchvision's ImageFolder takes for a picture.
+IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+class FlowerDataset(Dataset):
+    """Photos in memory, with the kind of flower on each.
+
+    Indexing with an int, a slice, a list or a tensor of indices gives ``(images, labels)``: images float32 in [0, 1] of
+    shape (3, H, W) or (B, 3, H, W), labels int64 of shape () or (B,), positions in ``classes``.
+
+    Attributes:
+        images: (N, 3, H, W) uint8. labels: (N,) int64.
+        names: for each photo, its path below the root, as in "astilbe/123.jpg".
+        classes: the kinds of flower, by label.
+    """
+
+    def __init__(self, images, labels, names, classes):
+        self.images, self.labels, self.names, self.classes = images, labels, names, classes
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        return self.images[index].float().div_(255), self.labels[index]
+
+    __getitems__ = __getitem__  # DataLoader asks for a whole batch at once where a data set has this method
+
+    def fingerprint(self):
+        """A short text that tells two sets of photos apart by their names, whatever folder they lie in."""
+        return hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()[:16]
+
+    def split(self, seed=0):
+        """(training set, validation set): 80 % and 20 % of the photos.
+
+        Photos are put in the order of a hash of seed and name, and the first fifth is for validation. So the split
+        depends on nothing but these two, on any machine and in any version of any library.
+        """
+        order = sorted(range(len(self)), key=lambda i: hashlib.sha256(f"{seed}/{self.names[i]}".encode()).digest())
+        fifth = max(1, len(order) // 5)
+        return self._subset(order[fifth:]), self._subset(order[:fifth])
+
+    def _subset(self, indices):
+        names = [self.names[i] for i in indices]
+        return FlowerDataset(self.images[indices], self.labels[indices], names, self.classes)
+
+
+def read_flowers(root, IMG_WIDTH, IMG_HEIGHT):
+    """All photos below ``root`` as a FlowerDataset of IMG_WIDTH x IMG_HEIGHT pixels.
+
+    As for torchvision's ImageFolder, each folder in ``root`` is a class, and each file below it with the ending of a
+    picture is a photo of that class. A file that cannot be read as a picture is left out, and named on stderr.
+
+    Raises:
+        OSError: ``root`` is no folder, or has fewer than the two photos that a split needs.
+    """
+    root = Path(root)
+    layout = f"expected a folder of class folders with photos in them, such as {root}/astilbe/1.jpg"
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; {layout}")
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        found = sorted(
+            Path(folder, file)
+            for folder, _, files in os.walk(root / name, followlinks=True)
+            for file in files
+            if file.lower().endswith(IMG_EXTENSIONS)
+        )
+        paths += found
+        labels += [label] * len(found)
+
+    def read(path):
+        try:
+            return _read_photo(path, IMG_WIDTH, IMG_HEIGHT)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = pool.map(read, paths)
+        photos = list(tqdm(decoded, "Reading photos", len(paths), leave=False, disable=None))
+    usable = [i for i, photo in enumerate(photos) if isinstance(photo, np.ndarray)]
+    unusable = [f"{path} ({photo})" for path, photo in zip(paths, photos, strict=True) if isinstance(photo, Exception)]
+    if unusable:
+        head = f"Left out {len(unusable)} of {len(paths)} files, which cannot be read as pictures:"
+        print(head, *unusable, sep="\n  ", file=sys.stderr)
+    if len(usable) < 2:
+        raise FileNotFoundError(f"{root}: {len(usable)} usable photos in {len(classes)} class folders; {layout}")
+
+    images = torch.from_numpy(np.stack([photos[i] for i in usable])).permute(0, 3, 1, 2).contiguous()
+    names = [paths[i].relative_to(root).as_posix() for i in usable]
+    return FlowerDataset(images, torch.tensor([labels[i] for i in usable]), names, classes)
+
+
+def _read_photo(path, width, height):
+    """Whatever the file holds, an RGB picture of this size: (height, width, 3) uint8."""
+    with Image.open(path) as photo:
+        # JPEG can decode straight to a half, a quarter or an eighth; twice what is needed makes a fair picture.
+        photo.draft("RGB", (2 * max(width, height), 2 * max(width, height)))
+        photo = ImageOps.exif_transpose(photo)
+        if photo.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8 instead of scaling
+            photo = Image.fromarray((np.asarray(photo) >> 8).clip(0, 255).astype(np.uint8))
+        if photo.has_transparency_data:
+            photo = photo.convert("RGBA")
+            photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
+        return np.asarray(photo.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+
+
+def create_flower_dataloaders(batch_size, root, IMG_WIDTH, IMG_HEIGHT, num_worker=0, seed=0, split_seed=0):
+    """(training_dataloader, validation_dataloader) over the photos in ``root``; see ``read_flowers``.
+
+    ``for images, labels in loader`` gives images (B, 3, IMG_HEIGHT, IMG_WIDTH), float32 in [0, 1], and labels (B,),
+    int64; B is ``batch_size``, but for a smaller last batch. Training photos come in a new order in each epoch, fixed
+    by ``seed``; which photos they are is fixed by ``split_seed`` and the names of the files.
+    """
+    training, validation = read_flowers(root, IMG_WIDTH, IMG_HEIGHT).split(split_seed)
+    order = torch.Generator().manual_seed(seed)
+    # collate_fn: the batch comes out of the data set in one piece, so there is nothing left to put together.
+    options = {"batch_size": batch_size, "num_workers": num_worker, "collate_fn": tuple}
+    return DataLoader(training, shuffle=True, generator=order, **options), DataLoader(validation, **options)
+
+
+def show_images(images, save_path=None, columns=8):
+    """Pictures in a grid, ``columns`` in a row.
+
+    Args:
+        images: (N, 3, H, W), a tensor or an array, in [0, 1]; values outside are clipped.
+        save_path: where to write the grid as PNG, if anywhere.
+
+    Returns:
+        The grid as a Pillow image: a notebook displays it, ``.show()`` opens it in a window.
+    """
+    return _draw_rows([[row] for row in _rows(images, columns)], save_path)
+
+
+def show_recover_results(images, recover_images, save_path=None, columns=8):
+    """Originals above their reconstructions, ``columns`` in a row; arguments and result as for ``show_images``."""
+    if images.shape != recover_images.shape:
+        raise ValueError(f"expected two batches of one shape, found {images.shape} and {recover_images.shape}")
+    return _draw_rows(list(zip(_rows(images, columns), _rows(recover_images, columns), strict=True)), save_path)
+
+
+def _rows(images, columns):
+    """(N, 3, H, W) in [0, 1] -> a list of rows of pixels, each (``columns`` or less, H, W, 3) uint8, enlarged."""
+    pixels = (np.asarray(images).clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    zoom = max(1, 96 // pixels.shape[2])  # whole pixels, so that a browser has no reason to blur them
+    pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    return [pixels[i : i + columns] for i in range(0, len(pixels), columns)]
+
+
+def _draw_rows(groups, save_path, gap=4, group_gap=20):
+    """Draws rows of pixels as one picture, the rows of a group close together, and saves it as PNG."""
+    columns, height, width, _ = groups[0][0].shape
+    group_height = len(groups[0]) * (height + gap) - gap
+    size = columns * (width + gap) - gap, len(groups) * (group_height + group_gap) - group_gap
+    picture = Image.new("RGB", size, "white")
+    for g, group in enumerate(groups):
+        for r, row in enumerate(group):
+            for c, pixels in enumerate(row):
+                top = g * (group_height + group_gap) + r * (height + gap)
+                picture.paste(Image.fromarray(pixels), (c * (width + gap), top))
+    if save_path is not None:
+        picture.save(save_path, format="PNG")
+    return picture

@@ -1,0 +1,198 @@
+"""The stand-in data set: three kinds of flower, drawn by code, for a machine that has no photos.
+
+Kinds, numbers and folders are those of the photos (handout, Part 2), and so, roughly, are the pixels at 24 x 24, so
+that a loss means about the same on either set. Every picture has a random generator of its own: the same seed draws
+the same set.
+"""
+
+import colorsys
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from tqdm import tqdm
+
+COUNTS = {"astilbe": 737, "bellflower": 873, "calendula": 978}
+SIZE = 256  # pixels, width and height, as the photos
+
+
+def photos_or_drawn(data_root, drawn_root):
+    """``data_root`` where it exists; otherwise ``drawn_root``, with the stand-in set in it, and a word on stderr."""
+    if Path(data_root).exists():
+        return data_root
+    if Path(drawn_root).exists():
+        print(f"No photos at {data_root}: using the drawn flowers in {drawn_root} instead.", file=sys.stderr)
+    else:
+        print(f"No photos at {data_root}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
+        draw_flowers(drawn_root)
+    return drawn_root
+
+
+def draw_flowers(root, seed=0, counts=COUNTS):
+    """Writes ``root``/astilbe/0001.jpg and so on, ``counts[kind]`` pictures of each kind; ``root`` must not exist yet.
+
+    The folder gets its name once the set is complete, so that an interrupted run leaves no half of one.
+    """
+    root = Path(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=root.parent))
+    jobs = [(kind, number) for kind, count in counts.items() for number in range(1, count + 1)]
+
+    def draw(job):
+        kind, number = job
+        rng = np.random.default_rng([seed, *kind.encode(), number])
+        draw_flower(kind, rng).save(unfinished / kind / f"{number:04}.jpg", quality=90)
+
+    try:
+        for kind in counts:
+            (unfinished / kind).mkdir()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(tqdm(pool.map(draw, jobs), "Drawing flowers", len(jobs), leave=False, disable=None))
+        unfinished.chmod(0o755)
+        unfinished.rename(root)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def draw_flower(kind, rng):
+    """An "astilbe", "bellflower" or "calendula", made up by the NumPy generator ``rng``: SIZE x SIZE pixels, RGB."""
+    picture = _background(rng)
+    draw = ImageDraw.Draw(picture)
+    bloom = {"astilbe": _plume, "bellflower": _bell, "calendula": _daisy}[kind]
+    if rng.random() < 0.55:  # a portrait of one flower
+        places = [(rng.normal(SIZE / 2, 22, 2), rng.uniform(70, 150))]
+    else:  # a bed of some
+        places = [(rng.uniform(25, SIZE - 25, 2), rng.uniform(28, 75)) for _ in range(rng.integers(2, 8))]
+    color = _COLORS[kind](rng)
+    for center, radius in places:
+        bloom(draw, rng, center, radius, color)
+    return _photograph(picture, rng)
+
+
+_ASTILBES = [(0.93, 0.45, 0.85), (0.96, 0.8, 0.75), (0.13, 0.25, 0.9), (0.82, 0.4, 0.75)]  # pink, red, cream, purple
+_COLORS = {
+    "astilbe": lambda rng: _rgb(*_ASTILBES[rng.integers(4)]),
+    "bellflower": lambda rng: _rgb(rng.normal(0.72, 0.03), rng.uniform(0.1, 0.75), rng.uniform(0.65, 1)),
+    "calendula": lambda rng: _rgb(rng.uniform(0.04, 0.145), rng.uniform(0.85, 1), rng.uniform(0.9, 1)),
+}
+
+
+def _rgb(hue, saturation, value):
+    """Three numbers in 0..1 -> red, green, blue in 0..255."""
+    return tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue % 1, saturation, value))
+
+
+def _shade(color, factor):
+    """A colour, lighter or darker."""
+    return tuple(min(255, int(c * factor)) for c in color)
+
+
+STEM = _rgb(0.27, 0.6, 0.4)
+
+
+def _ring(draw, rng, center, length, width, count, color, tilt, point):
+    """A ring of petals around ``center``, foreshortened to ``tilt`` of its height.
+
+    A petal is ``length`` long, ``width`` of that to either side, and fullest at 0.5 ** (1 / ``point``) of its length.
+    """
+    along = np.linspace(0, 1, 9)
+    across = width * np.sin(np.pi * along**point)
+    outline = length * np.array([[*along, *along[::-1]], [*across, *-across[::-1]]])
+    for angle in rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(count) / count + rng.normal(0, 0.06, count):
+        cos, sin = np.cos(angle), np.sin(angle)
+        size = rng.uniform(0.88, 1.08)
+        corners = size * np.array([[cos, -sin], [tilt * sin, tilt * cos]]) @ outline + np.reshape(center, (2, 1))
+        petal = _shade(color, rng.uniform(0.8, 1.08))
+        draw.polygon(corners.T.ravel().tolist(), petal, _shade(petal, 0.75))
+
+
+def _disc(draw, center, radius, color, tilt=1.0):
+    (x, y), ry = center, radius * tilt
+    draw.ellipse([x - radius, y - ry, x + radius, y + ry], color)
+
+
+def _stem(draw, rng, start, width):
+    x, y = start
+    draw.line([x, y, x + rng.normal(0, 15), y + SIZE], STEM, round(width))
+
+
+def _daisy(draw, rng, center, radius, color):
+    """Calendula: rings of narrow petals in yellow or orange around a disc."""
+    tilt = rng.uniform(0.55, 1)
+    count = rng.integers(13, 22)
+    _stem(draw, rng, center, max(3, radius / 10))
+    for ring in range(rng.integers(2, 4)):
+        _ring(draw, rng, center, radius * (1 - 0.22 * ring), 0.17, count, color, tilt, 1.6)
+    heart = _rgb(0.05, 0.9, rng.choice([0.25, 0.8]))
+    _disc(draw, center, radius * rng.uniform(0.17, 0.3), heart, tilt)
+
+
+def _bell(draw, rng, center, radius, color):
+    """Bellflower: five broad, pointed petals in violet, blue or white, open to the viewer or hanging as a bell."""
+    x, y = center
+    if rng.random() < 0.6:
+        tilt = rng.uniform(0.6, 1)
+        _stem(draw, rng, center, max(3, radius / 14))
+        _ring(draw, rng, center, radius, 0.33, 5, color, tilt, 0.9)
+        _disc(draw, center, radius * 0.22, _shade(color, 0.6), tilt)
+        _disc(draw, center, radius * 0.09, _rgb(0.15, 0.3, 0.95), tilt)
+    else:
+        lean = rng.normal(0, 0.3)
+        right = [(0.12, -0.8), (0.4, -0.6), (0.5, 0), (0.85, 0.6), (0.4, 0.42), (0, 0.75)]
+        outline = right + [(-u, v) for u, v in right[-2::-1]]
+        draw.line([x, y - 0.8 * radius, x + 0.6 * radius, y - SIZE], STEM, max(3, round(radius / 12)))
+        for scale, shade in ((1, 0.85), (0.6, 1.1)):  # the bell, and the light on its front
+            corners = [(x + radius * scale * (u - lean * v), y + radius * (v + lean * u * scale)) for u, v in outline]
+            draw.polygon(corners, _shade(color, shade))
+
+
+def _plume(draw, rng, center, radius, color):
+    """Astilbe: a feather of many small blossoms, wide at the foot and pointed at the tip."""
+    lean = rng.normal(0, 0.25)
+    height = 1.9 * radius
+    foot = np.add(center, (0, 0.9 * radius))
+    _stem(draw, rng, foot, max(2, radius / 20))
+    count = rng.integers(120, 220)
+    up = rng.uniform(0, 1, count) ** 1.3
+    branch = np.cos(24 * up)  # blossoms gather on branches, with gaps between
+    side = (1 - up) * rng.uniform(-0.5, 0.5, count) * (0.85 + 0.3 * branch)
+    places = foot + height * np.stack([side + lean * up, 0.35 * abs(side) - up], axis=1)
+    shades = rng.uniform(0.6, 1.2, count)
+    sizes = radius * rng.uniform(0.03, 0.075, count) * (1.2 - 0.6 * up)
+    for place, size, shade in zip(places.tolist(), sizes.tolist(), shades.tolist(), strict=True):
+        _disc(draw, place, size, _shade(color, shade))
+
+
+def _background(rng):
+    """Leaves out of focus: patches of a few colours, and blades of green before them."""
+    hue, saturation, value = rng.choice(
+        [(0.26, 0.5, 0.55), (0.24, 0.55, 0.3), (0.3, 0.3, 0.1), (0.1, 0.3, 0.6), (0.2, 0.3, 0.8), (0.6, 0.1, 0.95)],
+        p=[0.33, 0.17, 0.15, 0.15, 0.1, 0.1],
+    )
+    cells = rng.integers(3, 12)
+    patches = np.empty((cells, cells, 3))
+    patches[..., 0] = (hue + rng.normal(0, 0.04, (cells, cells))) % 1
+    patches[..., 1] = saturation
+    patches[..., 2] = (value * rng.uniform(0.25, 1.8, (cells, cells))).clip(0, 1)
+    patches = Image.frombytes("HSV", (cells, cells), (255 * patches).astype(np.uint8).tobytes()).convert("RGB")
+    depth = rng.integers(2, 7)  # drawn so much smaller and enlarged again, it is out of focus
+    small = SIZE // depth
+    picture = patches.resize((small, small), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(rng.integers(0, 14)):
+        leaf = _rgb(rng.normal(0.28, 0.03), 0.6, min(1, value * rng.uniform(0.5, 1.5)))
+        length = small * rng.uniform(0.15, 0.5)
+        _ring(draw, rng, rng.uniform(0, small, 2), length, rng.uniform(0.06, 0.2), 1, leaf, tilt=1, point=1)
+    return picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+
+
+def _photograph(picture, rng):
+    """Light from one side and a lens: what lies between a drawing and a photo."""
+    light = rng.uniform(0.7, 1.2) + rng.normal(0, 0.16, (3, 3, 1)) + rng.normal(0, 0.03, 3)
+    light = Image.fromarray((255 * light.clip(0.1, 1)).astype(np.uint8)).resize(picture.size, Image.Resampling.BILINEAR)
+    return ImageChops.multiply(picture, light).filter(ImageFilter.SMOOTH)

@@ -1,0 +1,51 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+settings.register_profile("lab", deadline=None)  # a slow machine is no failure
+settings.load_profile("lab")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--photos", metavar="FOLDER", help="run the tests on the real photos, too: the flowers in FOLDER")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--photos"):
+        for item in items:
+            if "photos" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs --photos FOLDER"))
+
+
+@pytest.fixture
+def photos(request):
+    """The folder with the real photos."""
+    return request.config.getoption("--photos")
+
+
+@pytest.fixture
+def few_photos(tmp_path):
+    """A data root with ten small photos of each of two kinds of flower: a colour and noise, and one in a sub-folder."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "few photos"
+    for kind in "rose", "tulip":
+        (root / kind / "more").mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.uniform(0, 180, 3) + rng.uniform(0, 75, (40, 30, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(root / kind / ("more" if i == 9 else "") / f"{i}.jpg")
+    return root
+
+
+def run_script(name, *arguments, cwd=ROOT):
+    """Runs a script as its users do; gives the finished process with stdout and stderr as text."""
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)

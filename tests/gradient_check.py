@@ -1,0 +1,43 @@
+"""Gradients by central differences, and what makes them worth trusting: both sides are shown where they differ."""
+
+import numpy as np
+
+
+def numerical_gradient(loss, array, step=1e-5):
+    """dloss/darray for a function ``loss()`` of no arguments that reads ``array``, one element at a time."""
+    gradient = np.zeros_like(array)
+    for index in np.ndindex(array.shape):
+        value = array[index]
+        array[index] = value + step
+        above = loss()
+        array[index] = value - step
+        below = loss()
+        array[index] = value
+        gradient[index] = (above - below) / (2 * step)
+    return gradient
+
+
+def assert_close(found, expected, tolerance, what):
+    """Fails where the two arrays differ in shape, or by more than ``tolerance`` of their size."""
+    assert found.shape == expected.shape, f"{what}: found shape {found.shape}, expected {expected.shape}"
+    size = max(np.linalg.norm(found), np.linalg.norm(expected), 1e-3)
+    error = np.linalg.norm(found - expected) / size
+    assert error < tolerance, f"{what}: relative error {error:.1e}\nfound\n{found}\nexpected\n{expected}"
+
+
+def check_gradients(node, x, rng, tolerance=1e-7):
+    """Checks a node or graph at x, in float64: dL/dx and dL/dparam for L = sum(weights * y) with random weights."""
+    weights = rng.standard_normal(node.forward(x).shape)
+
+    def loss():
+        return float(np.sum(weights * node.forward(x)))
+
+    node.forward(x)
+    grad = node.backward(weights)
+    nodes = getattr(node, "nodes", [node])
+    params = [param for each in nodes for param in each.params]
+    grads = [grad for each in nodes for grad in each.grads]
+    assert len(grads) == len(params), f"found {len(grads)} gradients for {len(params)} parameters"
+    assert_close(grad, numerical_gradient(loss, x), tolerance, f"{type(node).__name__}: dL/dx")
+    for number, (found, param) in enumerate(zip(grads, params, strict=True)):
+        assert_close(found, numerical_gradient(loss, param), tolerance, f"{type(node).__name__}: dL/dparam {number}")

@@ -1,0 +1,284 @@
+import copy
+import pickle
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from gradient_check import assert_close, check_gradients, numerical_gradient
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from autograd import MSE, BaseGraph, BaseNode, Linear, ReLU, Sigmoid
+
+sizes = st.integers(1, 6)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def away_from_zero(rng, shape):
+    x = rng.standard_normal(shape)
+    return x + 0.1 * np.sign(x)
+
+
+def mlp(rng, *widths, dtype=np.float64):
+    nodes = []
+    for in_dim, out_dim in pairwise(widths):
+        nodes += [Linear(in_dim, out_dim, rng, dtype), ReLU()]
+    return BaseGraph([*nodes[:-1], Sigmoid()])
+
+
+# Gradients against central differences
+
+
+@given(sizes, sizes, sizes, seeds)
+def test_linear_gradients(n, in_dim, out_dim, seed):
+    rng = np.random.default_rng(seed)
+    check_gradients(Linear(in_dim, out_dim, rng, np.float64), rng.standard_normal((n, in_dim)), rng)
+
+
+@pytest.mark.parametrize("node", [ReLU, Sigmoid])
+@given(n=sizes, dim=sizes, seed=seeds)
+def test_activation_gradients(node, n, dim, seed):
+    rng = np.random.default_rng(seed)
+    check_gradients(node(), away_from_zero(rng, (n, dim)), rng)
+
+
+@given(sizes, sizes, seeds)
+def test_mse_gradient(n, dim, seed):
+    rng = np.random.default_rng(seed)
+    output, target = rng.standard_normal((2, n, dim))
+    mse = MSE()
+    mse.forward(output, target)
+    found = mse.backward()
+    assert_close(found, numerical_gradient(lambda: mse.forward(output, target), output), 1e-7, "MSE: dL/doutput")
+
+
+@given(sizes, sizes, sizes, sizes, seeds)
+def test_graph_gradients(n, in_dim, hidden, out_dim, seed):
+    rng = np.random.default_rng(seed)
+    graph = mlp(rng, in_dim, hidden, 4, out_dim)
+    x = rng.standard_normal((n, in_dim))
+    graph.forward(x)
+    relus_at = [graph[: i + 1].forward(x) for i in (0, 2)]
+    assume(all(abs(value).min() > 1e-3 for value in relus_at))  # a difference across ReLU's kink is no derivative
+    check_gradients(graph, x, rng)
+
+
+class ForgetsTheBatch(Linear):
+    def backward(self, grad):
+        dx = super().backward(grad)
+        self.grads[1] = grad[0]
+        return dx
+
+
+class LetsAllThrough(ReLU):
+    def backward(self, grad):
+        return grad
+
+
+class OnePercentOff(Sigmoid):
+    def backward(self, grad):
+        return 1.01 * super().backward(grad)
+
+
+@pytest.mark.parametrize(
+    "node", [ForgetsTheBatch(3, 2, np.random.default_rng(0), np.float64), LetsAllThrough(), OnePercentOff()]
+)
+def test_a_wrong_node_fails_the_check(node):
+    rng = np.random.default_rng(0)
+    with pytest.raises(AssertionError, match="relative error"):
+        check_gradients(node, away_from_zero(rng, (4, 3)), rng)
+
+
+# Gradients against PyTorch
+
+
+@given(sizes, sizes, sizes, sizes, seeds)
+def test_same_loss_and_gradients_as_pytorch(n, in_dim, hidden, out_dim, seed):
+    rng = np.random.default_rng(seed)
+    graph, mse = mlp(rng, in_dim, hidden, out_dim), MSE()
+    x, target = rng.standard_normal((n, in_dim)), rng.random((n, out_dim))
+    loss = mse.forward(graph.forward(x), target)
+    dx = graph.backward(mse.backward())
+
+    tensors = [torch.tensor(param, requires_grad=True) for node in graph for param in node.params]
+    weight1, bias1, weight2, bias2 = tensors
+    x_tensor = torch.tensor(x, requires_grad=True)
+    output = torch.sigmoid(torch.relu(x_tensor @ weight1 + bias1) @ weight2 + bias2)
+    expected = torch.nn.functional.mse_loss(output, torch.tensor(target))
+    expected.backward()
+
+    assert loss == pytest.approx(expected.item(), rel=1e-12)
+    assert_close(dx, x_tensor.grad.numpy(), 1e-12, "dL/dx")
+    found = [grad for node in graph for grad in node.grads]
+    for grad, tensor in zip(found, tensors, strict=True):
+        assert_close(grad, tensor.grad.numpy(), 1e-12, "dL/dparam")
+
+
+# Nodes
+
+
+def test_linear_by_hand():
+    linear = Linear(2, 1)
+    linear.params[0][:] = [[2], [3]]
+    linear.params[1][:] = [1]
+    assert linear.forward(np.array([[1, 10]], np.float32)).tolist() == [[33]]
+    assert linear.backward(np.array([[1]], np.float32)).tolist() == [[2, 3]]
+    assert [grad.tolist() for grad in linear.grads] == [[[1], [10]], [1]]
+
+
+@pytest.mark.parametrize(("in_dim", "out_dim"), [(30, 7), (7, 30), (9, 9)])
+def test_linear_starts_orthogonal(in_dim, out_dim):
+    weight, bias = Linear(in_dim, out_dim, np.random.default_rng(0), np.float64).params
+    square = weight.T @ weight if in_dim > out_dim else weight @ weight.T
+    np.testing.assert_allclose(square, 2 * np.eye(min(in_dim, out_dim)), atol=1e-12)
+    assert weight.shape == (in_dim, out_dim) and weight.flags.c_contiguous
+    assert bias.tolist() == [0] * out_dim
+
+
+def test_linear_weights_come_from_the_generator_they_are_given():
+    first, again, other = (Linear(4, 3, np.random.default_rng(seed)).params[0] for seed in (1, 1, 2))
+    assert (first == again).all() and (first != other).any()
+
+
+@given(st.lists(st.floats(width=32), min_size=1))
+def test_sigmoid_takes_any_float32(values):
+    x = np.array(values, np.float32)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        y = Sigmoid().forward(x)
+    assert y.dtype == np.float32
+    assert ((y >= 0) & (y <= 1) | np.isnan(x)).all()
+    np.testing.assert_allclose(y, torch.sigmoid(torch.tensor(x)), atol=1e-6)
+
+
+def test_arrays_keep_their_type():
+    for dtype in np.float32, np.float64:
+        graph, mse = mlp(np.random.default_rng(0), 3, 5, 2, dtype=dtype), MSE()
+        y = graph.forward(np.ones((4, 3), dtype))
+        mse.forward(y, np.zeros((4, 2), dtype))
+        dx = graph.backward(mse.backward())
+        graph.optimstep(0.1)
+        arrays = [y, dx, *(a for node in graph for a in node.params + node.grads)]
+        assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"shape \(N, 3\), found \(2, 4\)"):
+        Linear(3, 5).forward(np.ones((2, 4)))
+    with pytest.raises(ValueError, match=r"found \(2, 3\) and \(3,\)"):  # NumPy alone would broadcast
+        MSE().forward(np.ones((2, 3)), np.ones(3))
+
+
+def test_a_node_must_define_forward_and_backward():
+    with pytest.raises(NotImplementedError, match="BaseNode must define forward"):
+        BaseNode().forward(1)
+    with pytest.raises(NotImplementedError, match="BaseNode must define backward"):
+        BaseNode().backward(1)
+
+
+# Order of calls
+
+
+@pytest.mark.parametrize("node", [Linear(2, 2), ReLU(), Sigmoid(), MSE()])
+def test_backward_before_forward_says_so(node):
+    with pytest.raises(RuntimeError, match=f"{type(node).__name__}: backward before forward"):
+        node.backward(np.ones((1, 2)))
+
+
+def test_optimstep_before_backward_says_so():
+    graph = BaseGraph([Linear(2, 2)])
+    graph.forward(np.ones((1, 2)))
+    with pytest.raises(RuntimeError, match="Linear: optimstep before backward"):
+        graph.optimstep(0.1)
+
+
+def test_a_second_backward_gives_the_same_gradients_again():
+    rng = np.random.default_rng(0)
+    graph = mlp(rng, 3, 4, 2)
+    graph.forward(rng.standard_normal((5, 3)))
+    grad = rng.standard_normal((5, 2))
+    first = [graph.backward(grad), *(g for node in graph for g in node.grads)]
+    second = [graph.backward(grad), *(g for node in graph for g in node.grads)]
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_backward_answers_for_the_latest_forward():
+    rng = np.random.default_rng(0)
+    graph = mlp(rng, 3, 4, 2)
+    x, grad = rng.standard_normal((5, 3)), rng.standard_normal((5, 2))
+    graph.forward(x)
+    expected = graph.backward(grad)
+    graph.forward(rng.standard_normal((8, 3)))
+    graph.backward(np.ones((8, 2)))
+    graph.forward(x)
+    np.testing.assert_array_equal(graph.backward(grad), expected)
+
+
+def test_flush_forgets_all_but_the_parameters():
+    graph = mlp(np.random.default_rng(0), 3, 2)
+    before = graph[0].params[0].copy()
+    graph.forward(np.ones((1, 3)))
+    graph.backward(np.ones((1, 2)))
+    graph.flush()
+    assert all(node.grads == [] for node in graph)
+    np.testing.assert_array_equal(graph[0].params[0], before)
+    with pytest.raises(RuntimeError, match="backward before forward"):
+        graph.backward(np.ones((1, 2)))
+
+
+# Graphs
+
+
+def test_a_graph_is_a_sequence_of_its_nodes():
+    nodes = [Linear(3, 2), ReLU(), Linear(2, 3), Sigmoid()]
+    graph = BaseGraph(nodes)
+    assert len(graph) == 4 and list(graph) == nodes and graph[-1] is nodes[-1] and nodes[1] in graph
+    x = np.ones((1, 3), np.float32)
+    encoder, decoder = graph[:2], graph[2:]
+    np.testing.assert_array_equal(decoder.forward(encoder.forward(x)), graph.forward(x))
+
+
+def test_optimstep_is_plain_gradient_descent():
+    graph = BaseGraph([Linear(2, 2)])
+    weight, bias = graph[0].params
+    expected = weight - 0.5 * np.ones((2, 2)), bias - 0.5 * np.ones(2)
+    graph.forward(np.ones((1, 2), np.float32))
+    graph.backward(np.ones((1, 2), np.float32))
+    graph.optimstep(0.5)
+    assert graph[0].params[0] is weight  # in place
+    np.testing.assert_allclose(weight, expected[0])
+    np.testing.assert_allclose(bias, expected[1])
+
+
+def test_training_learns_xor():
+    rng = np.random.default_rng(0)
+    x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    target = np.array([[0], [1], [1], [0]], np.float32)
+    graph, mse = mlp(rng, 2, 16, 1, dtype=np.float32), MSE()
+    for _ in range(2000):
+        mse.forward(graph.forward(x), target)
+        graph.backward(mse.backward())
+        graph.optimstep(1.0)
+    np.testing.assert_allclose(graph.forward(x), target, atol=0.1)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda graph: pickle.loads(pickle.dumps(graph))])
+def test_a_copy_has_parameters_of_its_own_and_no_leftovers(duplicate):
+    graph = mlp(np.random.default_rng(0), 3, 2)
+    graph.forward(np.ones((1, 3)))
+    graph.backward(np.ones((1, 2)))
+    twin = duplicate(graph)
+    assert twin[0].saved is None and twin[0].grads == []
+    before = twin[0].params[0].copy()
+    graph.optimstep(1.0)
+    np.testing.assert_array_equal(twin[0].params[0], before)
+    assert (graph[0].params[0] != before).any()
+
+
+def test_autograd_needs_numpy_alone():
+    code = "import sys, autograd; sys.exit(any(name in sys.modules for name in ('torch', 'PIL', 'tqdm')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

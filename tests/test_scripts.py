@@ -1,0 +1,276 @@
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_script
+from PIL import Image
+
+import drawn_flowers
+import MLPAE_train_script
+import visualization
+from autograd import Linear
+from checkpoint import load_checkpoint, save_checkpoint
+from data_processor import create_flower_dataloaders
+
+EPOCH = re.compile(r"Epoch: (\d+), Train Loss: (\d\.\d{4}), Valid Loss: (\d\.\d{4})")
+
+
+@pytest.fixture
+def folders(few_photos, tmp_path):
+    """The flags that keep a script to tiny photos and away from the repository."""
+    return ["--data-root", few_photos, "--drawn-root", tmp_path / "drawn", "--model-dir", tmp_path / "models"]
+
+
+def train(folders, *flags):
+    """Trains in this process, on 8 x 8 pixels, for an epoch unless a flag says otherwise."""
+    MLPAE_train_script.main([*map(str, folders), "--image-size", "8", "--epochs", "1", *map(str, flags)])
+
+
+def look(folders, *flags):
+    visualization.main(["--model", "MLPAE", *map(str, [*folders, *flags])])
+
+
+def pixels_of(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_train_and_look(folders, tmp_path):
+    training = run_script("MLPAE_train_script.py", *folders, "--epochs", 3, "--image-size", 8, cwd=tmp_path)
+    assert training.returncode == 0, training.stderr
+    assert training.stderr == ""
+    settings, data, *epochs, best, asked = training.stdout.splitlines()
+    assert settings.startswith("Settings: ") and "epochs 3" in settings and "image_size 8" in settings
+    assert "16 training and 4 validation photos" in data
+    epochs = [EPOCH.fullmatch(line).groups() for line in epochs]
+    assert [epoch for epoch, _, _ in epochs] == ["1", "2", "3"]
+    lowest = min(epochs, key=lambda epoch: epoch[2])
+    assert best == "Best epoch: {}, Train Loss: {}, Valid Loss: {}".format(*lowest)
+    met = max(map(float, lowest[1:])) < 0.03
+    assert asked == f"Asked by the handout: both losses below 0.03: {'met' if met else 'not met'}"
+
+    checkpoint = load_checkpoint(tmp_path / "models" / "BestModel_MLPAE.pkl")
+    assert checkpoint["image_size"] == [8, 8] and checkpoint["encoding_dim"] == 64
+    assert checkpoint["settings"]["epochs"] == 3
+    assert f"{checkpoint['epoch']}" == lowest[0]
+    shapes = [node.params[0].shape for node in checkpoint["model"] if isinstance(node, Linear)]
+    assert shapes == [(192, 256), (256, 128), (128, 64), (64, 128), (128, 256), (256, 192)]
+
+    # No flag repeats the data or the size: the checkpoint knows.
+    drawing = run_script(
+        "visualization.py", "--model", "MLPAE", *folders[2:], "--vis-dir", tmp_path / "vis", cwd=tmp_path
+    )
+    assert (drawing.returncode, drawing.stdout, drawing.stderr) == (0, "", "")
+    assert pixels_of(tmp_path / "vis" / "train_MLPAE.png").shape == (2 * 196 + 20, 8 * 100 - 4, 3)  # 16 photos
+    assert pixels_of(tmp_path / "vis" / "valid_MLPAE.png").shape == (196, 4 * 100 - 4, 3)  # all of 4
+
+
+def test_the_saved_model_is_the_best_one(folders, few_photos, tmp_path):
+    train(folders, "--epochs", "4")
+    checkpoint = load_checkpoint(tmp_path / "models" / "BestModel_MLPAE.pkl")
+    _, validation = create_flower_dataloaders(3, few_photos, 8, 8)  # in other batches the loss is the same
+    loss = MLPAE_train_script.validate(checkpoint["model"], validation)
+    assert loss == pytest.approx(checkpoint["valid_loss"], rel=1e-5)
+
+
+def test_pictures_show_photos_of_their_side_of_the_split(folders, few_photos, tmp_path):
+    train(folders, "--split-seed", "5", "--seed", "3")
+    look(folders[2:], "--vis-dir", tmp_path)
+    training, validation = create_flower_dataloaders(1, few_photos, 8, 8, split_seed=5)
+    for name, dataset in ("train", training.dataset), ("valid", validation.dataset):
+        pixels = pixels_of(tmp_path / f"{name}_MLPAE.png")
+        for i in range(4):
+            shown = pixels[6:96:12, 100 * i + 6 : 100 * i + 96 : 12]
+            np.testing.assert_array_equal(shown, dataset.images[i].numpy().transpose(1, 2, 0))
+
+
+def test_two_runs_are_byte_identical(folders, tmp_path):
+    results = []
+    for _ in range(2):
+        log = run_script("MLPAE_train_script.py", *folders, "--epochs", 2).stdout
+        run_script("visualization.py", "--model", "MLPAE", *folders[2:], "--vis-dir", tmp_path / "vis")
+        files = [tmp_path / "models" / "BestModel_MLPAE.pkl", *sorted((tmp_path / "vis").iterdir())]
+        results.append([log, *(file.read_bytes() for file in files)])
+        shutil.rmtree(tmp_path / "models")
+    assert len(results[0]) == 4
+    assert results[0] == results[1]
+
+
+def test_the_summary_tells_met_from_not_met(folders, monkeypatch, capsys):
+    for asked, verdict in (1, "met"), (1e-9, "not met"):
+        monkeypatch.setattr(MLPAE_train_script, "ASKED", asked)
+        train(folders)
+        assert capsys.readouterr().out.endswith(f"both losses below {asked}: {verdict}\n")
+
+
+def test_another_seed_is_another_run(folders, capsys):
+    logs = []
+    for value in "0", "1":
+        train(folders, "--seed", value)
+        logs.append(EPOCH.search(capsys.readouterr().out).groups())
+    assert logs[0] != logs[1]
+
+
+def test_it_stops_early(folders, capsys):
+    train(folders, "--epochs", "200", "--patience", "3", "--lr", "30")
+    *_, last, stopped, best, _ = capsys.readouterr().out.splitlines()
+    assert stopped == "Stopped early: no better model in 3 epochs"
+    best_epoch = int(re.match(r"Best epoch: (\d+)", best)[1])
+    assert int(EPOCH.match(last)[1]) == best_epoch + 3 < 200
+
+
+def test_training_lowers_the_loss(folders, capsys):
+    train(folders, "--epochs", "30")
+    losses = [float(train) for _, train, _ in EPOCH.findall(capsys.readouterr().out)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_loss_that_is_no_number_stops_the_training(folders, monkeypatch, capsys, tmp_path):
+    real = MLPAE_train_script.train_one_epoch
+    epochs = iter([real, lambda *_: float("nan")])
+    monkeypatch.setattr(MLPAE_train_script, "train_one_epoch", lambda *args: next(epochs)(*args))
+    with pytest.raises(SystemExit, match=r"no longer a number in epoch 2, at rate 7\.9"):
+        train(folders, "--epochs", "9")
+    assert load_checkpoint(tmp_path / "models" / "BestModel_MLPAE.pkl")["epoch"] == 1
+
+
+def test_the_model_of_an_earlier_run_is_kept(folders, tmp_path):
+    for value in "0", "1":
+        train(folders, "--seed", value)
+    for name, value in ("BestModel_MLPAE.pkl", 1), ("BestModel_MLPAE.previous.pkl", 0):
+        assert load_checkpoint(tmp_path / "models" / name)["settings"]["seed"] == value
+
+
+def test_without_photos_flowers_are_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(drawn_flowers.draw_flowers, "__defaults__", (0, {"astilbe": 3, "calendula": 4}))
+    drawn = tmp_path / "drawn"
+    folders = ["--drawn-root", str(drawn), "--model-dir", str(tmp_path / "models")]
+    MLPAE_train_script.main(["--data-root", str(tmp_path / "none"), *folders, "--image-size", "8"])
+    out, err = capsys.readouterr()
+    assert err == f"No photos at {tmp_path / 'none'}: drawing flowers into {drawn} instead.\n"
+    assert f"Data: {drawn}, 6 training and 1 validation photos" in out
+    visualization.main(["--model", "MLPAE", *folders, "--vis-dir", str(tmp_path)])
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "valid_MLPAE.png").exists()
+
+
+def test_pictures_of_other_photos_than_those_of_the_training(folders, tmp_path, capsys):
+    train(folders)
+    drawn_flowers.draw_flowers(tmp_path / "others", counts={"astilbe": 3})
+    capsys.readouterr()
+    look(folders[2:], "--vis-dir", tmp_path, "--data-root", str(tmp_path / "others"))
+    assert "not the photos that the model was trained on" in capsys.readouterr().err
+
+
+# Wrong input: one line on stderr, exit status 2, and nothing harmed
+
+
+def fails(script, arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        script.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2 and out == "" and err.count("\n") == 1 and ": error: " in err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--image-size", "0"], "--image-size: found '0', expected a whole number from 1 up"),
+        (["--image-size", "-24"], "--image-size: found '-24', expected a whole number from 1 up"),
+        (["--image-size", "big"], "--image-size: found 'big', expected a whole number from 1 up"),
+        (["--batch-size", "0"], "--batch-size: found '0', expected a whole number from 1 up"),
+        (["--epochs", "1.5"], "--epochs: found '1.5', expected a whole number from 1 up"),
+        (["--lr", "nan"], "--lr: found 'nan', expected a number above 0"),
+        (["--lr", "-1"], "--lr: found '-1', expected a number above 0"),
+        (["--seed", "-1"], "--seed: found '-1', expected a whole number from 0"),
+        (["--sead", "1"], "unrecognized arguments: --sead 1"),
+    ],
+)
+def test_wrong_settings(arguments, message, folders, capsys, tmp_path):
+    assert message in fails(MLPAE_train_script, [*folders, *arguments], capsys)
+    assert not (tmp_path / "models").exists()
+
+
+def test_wrong_data_roots(folders, tmp_path, capsys):
+    (tmp_path / "file").write_text("text")
+    assert "not a folder; expected" in fails(MLPAE_train_script, [*folders, "--data-root", tmp_path / "file"], capsys)
+    (tmp_path / "empty").mkdir()
+    assert "0 usable photos" in fails(MLPAE_train_script, [*folders, "--data-root", tmp_path / "empty"], capsys)
+    (tmp_path / "empty" / "rose").mkdir()
+    (tmp_path / "empty" / "rose" / "notes.txt").write_text("text")
+    message = fails(MLPAE_train_script, [*folders, "--data-root", tmp_path / "empty"], capsys)
+    assert "0 usable photos in 1 class folders" in message
+
+
+def test_a_model_folder_that_cannot_be_written_is_found_before_the_training(folders, few_photos, capsys):
+    photo = few_photos / "rose" / "0.jpg"
+    before = photo.read_bytes()
+    message = fails(MLPAE_train_script, [*folders, "--model-dir", photo], capsys)
+    assert "expected a folder to write in" in message and photo.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_model_folder(folders, tmp_path, capsys):
+    (tmp_path / "read only").mkdir(mode=0o555)
+    assert "Permission denied" in fails(MLPAE_train_script, [*folders, "--model-dir", tmp_path / "read only"], capsys)
+
+
+def test_visualization_of_no_model_or_a_wrong_one(folders, tmp_path, capsys):
+    flags = [*folders, "--vis-dir", tmp_path / "vis"]
+    assert "invalid choice: 'GPT'" in fails(visualization, [*flags, "--model", "GPT"], capsys)
+    assert "required: --model" in fails(visualization, flags, capsys)
+    flags += ["--model", "MLPAE"]
+    assert "no such checkpoint; train the model first" in fails(visualization, flags, capsys)
+
+    train(folders)
+    capsys.readouterr()
+    path = tmp_path / "models" / "BestModel_MLPAE.pkl"
+    checkpoint = load_checkpoint(path)
+    save_checkpoint(checkpoint | {"image_size": [16, 16]}, path)
+    assert "a Linear has [(192, 256), (256,)], expected 768 inputs" in fails(visualization, flags, capsys)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "not a usable checkpoint" in fails(visualization, flags, capsys)
+    assert not (tmp_path / "vis").exists()
+
+
+def test_errors_of_a_real_process_have_no_traceback(folders, tmp_path):
+    result = run_script("visualization.py", "--model", "MLPAE", *folders)
+    assert result.returncode == 2 and result.stdout == ""
+    line = f"{ROOT / 'visualization.py'}: error: {tmp_path / 'models' / 'BestModel_MLPAE.pkl'}: no such checkpoint"
+    assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["MLPAE_train_script.py", "visualization.py"])
+def test_help_shows_every_default(name):
+    text = " ".join(run_script(name, "--help").stdout.split())
+    flags = re.findall(r"(?<=\[)--[\w-]+(?= )", text)
+    assert len(flags) >= 4
+    assert text.count("(default: ") == len(flags)
+
+
+# On the real photos: python -m pytest --photos FOLDER
+
+
+@pytest.mark.photos
+def test_the_handouts_bar_is_passed_with_room_to_spare(photos, tmp_path, capsys):
+    MLPAE_train_script.main(["--data-root", photos, "--model-dir", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert out.endswith("Asked by the handout: both losses below 0.03: met\n")
+    checkpoint = load_checkpoint(tmp_path / "BestModel_MLPAE.pkl")
+    assert checkpoint["train_loss"] < 0.018 and checkpoint["valid_loss"] < 0.018
+
+
+@pytest.mark.photos
+def test_the_committed_model_is_what_its_log_says(photos):
+    checkpoint = load_checkpoint(ROOT / "models" / "BestModel_MLPAE.pkl")
+    training, validation = create_flower_dataloaders(16, photos, *checkpoint["image_size"])
+    assert training.dataset.fingerprint() == checkpoint["data"]["fingerprint"]
+    loss = MLPAE_train_script.validate(checkpoint["model"], validation)
+    assert loss == pytest.approx(checkpoint["valid_loss"], abs=1e-4)
+    log = (ROOT / "log" / "train_MLPAE.txt").read_text()
+    line = f"Train Loss: {checkpoint['train_loss']:.4f}, Valid Loss: {checkpoint['valid_loss']:.4f}\n"
+    assert f"Best epoch: {checkpoint['epoch']}, {line}" in log
+    assert f"Epoch: {checkpoint['epoch']}, {line}" in log

@@ -1,0 +1,48 @@
+"""Originals above reconstructions, from the training and from the validation photos.
+
+    python visualization.py --model MLPAE
+
+draws vis/train_MLPAE.png and vis/valid_MLPAE.png.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from checkpoint import load_checkpoint, prepare_folder
+from command_line import Parser, one_line_errors, positive_int
+from data_processor import create_flower_dataloaders, show_recover_results
+from drawn_flowers import photos_or_drawn
+
+
+def parse_arguments(argv):
+    parser = Parser("Draws photos above what a trained autoencoder makes of them.")
+    parser.add_argument("--model", choices=["MLPAE"], required=True, default=argparse.SUPPRESS, help="which one")
+    parser.add_argument("--data-root", help="the photos (default: those of the training)", default=argparse.SUPPRESS)
+    parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
+    parser.add_argument("--model-dir", default="./models", help="where the best model is")
+    parser.add_argument("--vis-dir", default="./vis", help="where the pictures go")
+    parser.add_argument("--number", type=positive_int, default=16, help="photos in a picture")
+    return parser.parse_args(argv)
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_arguments(argv)
+    checkpoint = load_checkpoint(Path(args.model_dir, f"BestModel_{args.model}.pkl"))
+    prepare_folder(args.vis_dir)
+    data_root = photos_or_drawn(getattr(args, "data_root", checkpoint["data"]["root"]), args.drawn_root)
+    loaders = create_flower_dataloaders(
+        args.number, data_root, *checkpoint["image_size"], split_seed=checkpoint["settings"]["split_seed"]
+    )
+    if loaders[0].dataset.fingerprint() != checkpoint["data"]["fingerprint"]:
+        print("These are not the photos that the model was trained on.", file=sys.stderr)
+
+    for name, loader in zip(["train", "valid"], loaders, strict=True):
+        images, _ = loader.dataset[: args.number]
+        recovered = checkpoint["model"].forward(images.flatten(1).numpy()).reshape(images.shape)
+        show_recover_results(images, recovered, Path(args.vis_dir, f"{name}_{args.model}.png"))
+
+
+if __name__ == "__main__":
+    main()
