@@ -4,6 +4,7 @@ import argparse
 import functools
 import math
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -39,7 +40,7 @@ def one_line_errors(main):
             return main(argv)
         except OSError as error:
             line = " ".join(str(error).split())
-            print(f"{sys.argv[0]}: error: {line}", file=sys.stderr)
+            print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
             raise SystemExit(2) from None
 
     return wrapper

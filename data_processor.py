@@ -45,7 +45,7 @@ class FlowerDataset(Dataset):
 
     def fingerprint(self):
         """A short text that tells two sets of photos apart by their names, whatever folder they lie in."""
-        return hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()[:16]
+        return _digest("\n".join(sorted(self.names)))[:16]
 
     def split(self, seed=0):
         """(training set, validation set): 80 % and 20 % of the photos.
@@ -53,13 +53,17 @@ class FlowerDataset(Dataset):
         Photos are put in the order of a hash of seed and name, and the first fifth is for validation. So the split
         depends on nothing but these two, on any machine and in any version of any library.
         """
-        order = sorted(range(len(self)), key=lambda i: hashlib.sha256(f"{seed}/{self.names[i]}".encode()).digest())
+        order = sorted(range(len(self)), key=lambda i: _digest(f"{seed}/{self.names[i]}"))
         fifth = max(1, len(order) // 5)
         return self._subset(order[fifth:]), self._subset(order[:fifth])
 
     def _subset(self, indices):
         names = [self.names[i] for i in indices]
         return FlowerDataset(self.images[indices], self.labels[indices], names, self.classes)
+
+
+def _digest(text):
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def read_flowers(root, IMG_WIDTH, IMG_HEIGHT):

@@ -239,7 +239,7 @@ def test_visualization_of_no_model_or_a_wrong_one(folders, tmp_path, capsys):
 def test_errors_of_a_real_process_have_no_traceback(folders, tmp_path):
     result = run_script("visualization.py", "--model", "MLPAE", *folders)
     assert result.returncode == 2 and result.stdout == ""
-    line = f"{ROOT / 'visualization.py'}: error: {tmp_path / 'models' / 'BestModel_MLPAE.pkl'}: no such checkpoint"
+    line = f"visualization.py: error: {tmp_path / 'models' / 'BestModel_MLPAE.pkl'}: no such checkpoint"
     assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
 
 
