@@ -251,7 +251,7 @@ def test_help_shows_every_default(name):
     assert text.count("(default: ") == len(flags)
 
 
-# On the real photos: python -m pytest --photos FOLDER
+# On the real photos: FLOWERS=folder python -m pytest
 
 
 @pytest.mark.photos
