@@ -18,7 +18,7 @@ def numerical_gradient(loss, array, step=1e-5):
 
 
 def assert_close(found, expected, tolerance, what):
-    """Fails where the two arrays differ in shape, or by more than ``tolerance`` of their size."""
+    """Fails where two arrays differ in shape, or by more than ``tolerance`` of their size (of 0.001 if smaller)."""
     assert found.shape == expected.shape, f"{what}: found shape {found.shape}, expected {expected.shape}"
     size = max(np.linalg.norm(found), np.linalg.norm(expected), 1e-3)
     error = np.linalg.norm(found - expected) / size
