@@ -11,7 +11,7 @@ from pathlib import Path
 
 from checkpoint import load_checkpoint, prepare_folder
 from command_line import Parser, one_line_errors, positive_int
-from data_processor import create_flower_dataloaders, show_recover_results
+from data_processor import read_flowers, show_recover_results
 from drawn_flowers import photos_or_drawn
 
 
@@ -32,14 +32,12 @@ def main(argv=None):
     checkpoint = load_checkpoint(Path(args.model_dir, f"BestModel_{args.model}.pkl"))
     prepare_folder(args.vis_dir)
     data_root = photos_or_drawn(getattr(args, "data_root", checkpoint["data"]["root"]), args.drawn_root)
-    loaders = create_flower_dataloaders(
-        args.number, data_root, *checkpoint["image_size"], split_seed=checkpoint["settings"]["split_seed"]
-    )
-    if loaders[0].dataset.fingerprint() != checkpoint["data"]["fingerprint"]:
+    training, validation = read_flowers(data_root, *checkpoint["image_size"]).split(checkpoint["settings"]["split_seed"])
+    if training.fingerprint() != checkpoint["data"]["fingerprint"]:
         print("These are not the photos that the model was trained on.", file=sys.stderr)
 
-    for name, loader in zip(["train", "valid"], loaders, strict=True):
-        images, _ = loader.dataset[: args.number]
+    for name, photos in ("train", training), ("valid", validation):
+        images, _ = photos[: args.number]
         recovered = checkpoint["model"].forward(images.flatten(1).numpy()).reshape(images.shape)
         show_recover_results(images, recovered, Path(args.vis_dir, f"{name}_{args.model}.png"))
 
