@@ -32,7 +32,8 @@ def main(argv=None):
     checkpoint = load_checkpoint(Path(args.model_dir, f"BestModel_{args.model}.pkl"))
     prepare_folder(args.vis_dir)
     data_root = photos_or_drawn(getattr(args, "data_root", checkpoint["data"]["root"]), args.drawn_root)
-    training, validation = read_flowers(data_root, *checkpoint["image_size"]).split(checkpoint["settings"]["split_seed"])
+    flowers = read_flowers(data_root, *checkpoint["image_size"])
+    training, validation = flowers.split(checkpoint["settings"]["split_seed"])
     if training.fingerprint() != checkpoint["data"]["fingerprint"]:
         print("These are not the photos that the model was trained on.", file=sys.stderr)
 
