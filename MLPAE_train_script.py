@@ -6,15 +6,14 @@ The log goes to stdout, one line an epoch; the best model goes to models/BestMod
 """
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
-from checkpoint import keep_previous, prepare_folder, save_checkpoint
-from command_line import Parser, log, one_line_errors, positive_float, positive_int, seed
+from checkpoint import checkpoint_path, keep_previous, prepare_folder, save_checkpoint
+from command_line import Parser, image_size, log, log_settings, one_line_errors, positive_float, positive_int, seed
 from data_processor import create_flower_dataloaders
 from drawn_flowers import photos_or_drawn
 
@@ -27,7 +26,7 @@ def parse_arguments(argv):
     parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
     parser.add_argument("--model-dir", default="./models", help="where the best model goes")
-    parser.add_argument("--image-size", type=positive_int, default=24, help="width and height in pixels")
+    parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
     parser.add_argument("--batch-size", type=positive_int, default=16, help="images in a batch")
     parser.add_argument("--epochs", type=positive_int, default=100, help="times through the training photos, at most")
     parser.add_argument("--lr", type=positive_float, default=8.0, help="highest learning rate")
@@ -93,14 +92,14 @@ def learning_rate(epoch, epochs, highest):
 @one_line_errors
 def main(argv=None):
     args = parse_arguments(argv)
-    model_path = Path(args.model_dir, "BestModel_MLPAE.pkl")
+    model_path = checkpoint_path(args.model_dir, "MLPAE")
     prepare_folder(args.model_dir)
     data_root = photos_or_drawn(args.data_root, args.drawn_root)
     training, validation = create_flower_dataloaders(
-        args.batch_size, data_root, args.image_size, args.image_size, seed=args.seed, split_seed=args.split_seed
+        args.batch_size, data_root, *args.image_size, seed=args.seed, split_seed=args.split_seed
     )
-    model = build_autoencoder(3 * args.image_size**2, np.random.default_rng(args.seed))
-    log("Settings: " + ", ".join(f"{name} {value}" for name, value in vars(args).items()))
+    model = build_autoencoder(3 * math.prod(args.image_size), np.random.default_rng(args.seed))
+    log_settings(args)
     log(f"Data: {data_root}, {len(training.dataset)} training and {len(validation.dataset)} validation photos")
 
     # NumPy does the arithmetic here. PyTorch only hands out batches, and its threads would fight NumPy's for the cores.
@@ -118,9 +117,10 @@ def main(argv=None):
             if best is None:
                 keep_previous(model_path)
             best = {
+                "name": "MLPAE",
                 "model": model,
                 "encoding_dim": ENCODING_DIM,
-                "image_size": [args.image_size, args.image_size],
+                "image_size": list(args.image_size),
                 "data": {"root": str(data_root), "fingerprint": training.dataset.fingerprint()},
                 "epoch": epoch,
                 "train_loss": train_loss,

@@ -27,6 +27,12 @@ def log(line):
         print(line, flush=True)
 
 
+def log_settings(args):
+    """Logs the settings of a script in one line, those that nobody gave included."""
+    settings = vars(args) | {"image_size": "{}x{}".format(*args.image_size)}
+    log("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+
+
 def one_line_errors(main):
     """Decorates a script's ``main``: trouble with files or folders ends in one line on stderr and exit status 2.
 
@@ -59,6 +65,16 @@ def seed(text):
 def positive_float(text):
     """An argparse type: a number above 0."""
     return _number(text, float, "a number above 0", lambda value: 0 < value < math.inf)
+
+
+def image_size(text):
+    """An argparse type: "24" or "32x24" -> (width, height) in pixels."""
+    expected = "a whole number from 1 up, or width x height as in 32x24"
+    sides = text.lower().split("x")
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected {expected}")
+    width, height = (_number(side, int, expected, lambda value: value >= 1) for side in (sides[0], sides[-1]))
+    return width, height
 
 
 def _number(text, kind, expected, fits):

@@ -1,14 +1,17 @@
 """Originals above reconstructions, from the training and from the validation photos.
 
-    python visualization.py --model MLPAE
+    python visualization.py --model MLPAE|AE|VAE
 
-draws vis/train_MLPAE.png and vis/valid_MLPAE.png.
+draws vis/train_MLPAE.png and vis/valid_MLPAE.png, and so on.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+import torch
+
+from autograd import BaseGraph
 from checkpoint import load_checkpoint, prepare_folder
 from command_line import Parser, one_line_errors, positive_int
 from data_processor import read_flowers, show_recover_results
@@ -17,7 +20,8 @@ from drawn_flowers import photos_or_drawn
 
 def parse_arguments(argv):
     parser = Parser("Draws photos above what a trained autoencoder makes of them.")
-    parser.add_argument("--model", choices=["MLPAE"], required=True, default=argparse.SUPPRESS, help="which one")
+    models = ["MLPAE", "AE", "VAE"]
+    parser.add_argument("--model", choices=models, required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument("--data-root", help="the photos (default: those of the training)", default=argparse.SUPPRESS)
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
     parser.add_argument("--model-dir", default="./models", help="where the best model is")
@@ -26,10 +30,18 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
+@torch.no_grad()
+def reconstruct(model, images):
+    """(N, 3, H, W) -> (N, 3, H, W), whichever kind of model it is."""
+    if isinstance(model, BaseGraph):
+        return model.forward(images.flatten(1).numpy()).reshape(images.shape)
+    return model.eval().reconstruct(images)
+
+
 @one_line_errors
 def main(argv=None):
     args = parse_arguments(argv)
-    checkpoint = load_checkpoint(Path(args.model_dir, f"BestModel_{args.model}.pkl"))
+    checkpoint = load_checkpoint(args.model_dir, args.model)
     prepare_folder(args.vis_dir)
     data_root = photos_or_drawn(getattr(args, "data_root", checkpoint["data"]["root"]), args.drawn_root)
     flowers = read_flowers(data_root, *checkpoint["image_size"])
@@ -39,7 +51,7 @@ def main(argv=None):
 
     for name, photos in ("train", training), ("valid", validation):
         images, _ = photos[: args.number]
-        recovered = checkpoint["model"].forward(images.flatten(1).numpy()).reshape(images.shape)
+        recovered = reconstruct(checkpoint["model"], images)
         show_recover_results(images, recovered, Path(args.vis_dir, f"{name}_{args.model}.png"))
 
 

@@ -5,16 +5,20 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
 import checkpoint as checkpoint_module
+from Autoencoder import Autoencoder
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
 from checkpoint import CheckpointError, keep_previous, load_checkpoint, prepare_folder, save_checkpoint
+from VarAutoencoder import VarAutoencoder
 
 
 def make(**changes):
     rng = np.random.default_rng(0)
     parts = {
+        "name": "MLPAE",
         "model": BaseGraph([Linear(12, 5, rng), ReLU(), Linear(5, 12, rng), Sigmoid()]),
         "encoding_dim": 5,
         "image_size": [2, 2],
@@ -28,10 +32,10 @@ def make(**changes):
 
 
 def refusal(content, tmp_path):
-    path = tmp_path / "model.pkl"
+    path = tmp_path / "BestModel_MLPAE.pkl"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="not a usable checkpoint") as error:
-        load_checkpoint(path)
+        load_checkpoint(tmp_path, "MLPAE")
     return str(error.value)
 
 
@@ -39,35 +43,35 @@ def test_a_model_comes_back_as_it_was(tmp_path):
     saved = make()
     x = np.random.default_rng(1).random((3, 12), np.float32)
     expected = saved["model"].forward(x)
-    save_checkpoint(saved, tmp_path / "model.pkl")
-    loaded = load_checkpoint(tmp_path / "model.pkl")
+    save_checkpoint(saved, tmp_path / "BestModel_MLPAE.pkl")
+    loaded = load_checkpoint(tmp_path, "MLPAE")
     np.testing.assert_array_equal(loaded["model"].forward(x), expected)
     assert {name: part for name, part in loaded.items() if name != "model"} == {
         name: part for name, part in saved.items() if name != "model"
     }
     loaded["model"].backward(np.ones_like(expected))
     loaded["model"].optimstep(0.1)  # what was loaded can be trained on
-    assert [file.name for file in tmp_path.iterdir()] == ["model.pkl"]
+    assert [file.name for file in tmp_path.iterdir()] == ["BestModel_MLPAE.pkl"]
 
 
 def test_plain_pickle_opens_it(tmp_path):
-    save_checkpoint(make(), tmp_path / "model.pkl")
-    code = f"import pickle; print(len(pickle.load(open({str(tmp_path / 'model.pkl')!r}, 'rb'))['model']))"
+    save_checkpoint(make(), tmp_path / "BestModel_MLPAE.pkl")
+    code = f"import pickle; print(len(pickle.load(open({str(tmp_path / 'BestModel_MLPAE.pkl')!r}, 'rb'))['model']))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "4\n"
 
 
 def test_what_lies_on_disk_does_not_follow_further_training(tmp_path):
     saved = make()
-    save_checkpoint(saved, tmp_path / "model.pkl")
+    save_checkpoint(saved, tmp_path / "BestModel_MLPAE.pkl")
     before = saved["model"][0].params[0].copy()
     saved["model"][0].params[0] += 1
-    np.testing.assert_array_equal(load_checkpoint(tmp_path / "model.pkl")["model"][0].params[0], before)
+    np.testing.assert_array_equal(load_checkpoint(tmp_path, "MLPAE")["model"][0].params[0], before)
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
 def test_a_failed_save_leaves_the_old_file(step, tmp_path, monkeypatch):
-    path = tmp_path / "model.pkl"
+    path = tmp_path / "BestModel_MLPAE.pkl"
     save_checkpoint(make(epoch=1), path)
 
     def fail(*_):
@@ -76,19 +80,19 @@ def test_a_failed_save_leaves_the_old_file(step, tmp_path, monkeypatch):
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(make(epoch=2), path)
-    assert load_checkpoint(path)["epoch"] == 1
+    assert load_checkpoint(tmp_path, "MLPAE")["epoch"] == 1
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_keep_previous(tmp_path, capsys):
-    path = tmp_path / "model.pkl"
+    path = tmp_path / "BestModel_MLPAE.pkl"
     keep_previous(path)
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr().err == ""
     save_checkpoint(make(epoch=1), path)
     keep_previous(path)
     save_checkpoint(make(epoch=2), path)
-    assert load_checkpoint(tmp_path / "model.previous.pkl")["epoch"] == 1
-    assert "model.previous.pkl" in capsys.readouterr().err
+    assert pickle.loads((tmp_path / "BestModel_MLPAE.previous.pkl").read_bytes())["epoch"] == 1
+    assert "BestModel_MLPAE.previous.pkl" in capsys.readouterr().err
 
 
 # Files from strangers
@@ -166,7 +170,7 @@ def test_a_huge_array_that_is_only_declared_is_never_made(tmp_path):
 
 def test_no_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such checkpoint; train the model first"):
-        load_checkpoint(tmp_path / "model.pkl")
+        load_checkpoint(tmp_path, "MLPAE")
 
 
 def test_prepare_folder(tmp_path):
@@ -180,3 +184,65 @@ def test_prepare_folder(tmp_path):
 def test_both_names_of_numpys_array_maker_are_admitted():
     admitted = checkpoint_module._ADMITTED
     assert {("numpy._core.multiarray", "_reconstruct"), ("numpy.core.multiarray", "_reconstruct")} <= admitted.keys()
+
+
+# PyTorch's models
+
+
+@pytest.mark.parametrize("model", [Autoencoder(7, (12, 8)), VarAutoencoder(5, (8, 12))])
+def test_a_pytorch_model_is_rebuilt_without_flags(model, tmp_path):
+    width, height = (12, 8) if model.name == "AE" else (8, 12)
+    parts = make(name=model.name, model=model, encoding_dim=model.encoding_dim, image_size=[width, height])
+    path = tmp_path / f"BestModel_{model.name}.pth"
+    save_checkpoint(parts, path)
+    loaded = load_checkpoint(tmp_path, model.name)
+    images = torch.rand(2, 3, height, width)
+    assert torch.equal(loaded["model"].reconstruct(images), model.reconstruct(images))
+    assert loaded["epoch"] == 3 and loaded["settings"] == {"seed": 0}
+
+    before = model.decoder[0].bias.detach().clone()
+    with torch.no_grad():
+        model.decoder[0].bias += 1  # further training does not reach what lies on disk
+    assert torch.equal(load_checkpoint(tmp_path, model.name)["model"].decoder[0].bias, before)
+
+
+def test_a_checkpoint_of_the_other_model_is_refused(tmp_path):
+    save_checkpoint(make(name="AE", model=Autoencoder(5, (8, 8)), image_size=[8, 8]), tmp_path / "BestModel_VAE.pth")
+    with pytest.raises(CheckpointError, match="it holds the model 'AE', expected VAE"):
+        load_checkpoint(tmp_path, "VAE")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"encoding_dim": 6}, "size mismatch"),
+        ({"image_size": [16, 8]}, "size mismatch"),
+        ({"image_size": [10, 8]}, "expected multiples of 4"),
+        ({"image_size": [400_000, 400_000]}, "size mismatch"),
+        ({"encoding_dim": "5"}, "not a usable checkpoint"),
+        ({"epoch": Calls(os.system, "true")}, "not a usable checkpoint"),
+    ],
+)
+def test_a_pytorch_checkpoint_that_does_not_fit_is_refused(changes, reason, tmp_path):
+    path = tmp_path / "BestModel_AE.pth"
+    save_checkpoint(make(name="AE", model=Autoencoder(5, (8, 8)), image_size=[8, 8]) | changes, path)
+    with pytest.raises(CheckpointError, match=reason):
+        load_checkpoint(tmp_path, "AE")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    model = Autoencoder(5, (8, 8))
+    torch.nn.init.constant_(model.decoder[0].bias, float("nan"))
+    save_checkpoint(make(name="AE", model=model, image_size=[8, 8]), tmp_path / "BestModel_AE.pth")
+    with pytest.raises(CheckpointError, match="not all finite"):
+        load_checkpoint(tmp_path, "AE")
+
+
+def test_a_damaged_pytorch_file_is_refused(tmp_path):
+    path = tmp_path / "BestModel_AE.pth"
+    save_checkpoint(make(name="AE", model=Autoencoder(5, (8, 8)), image_size=[8, 8]), path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), len(whole) // 20):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match="not a usable checkpoint"):
+            load_checkpoint(tmp_path, "AE")

@@ -1,18 +1,23 @@
 import os
+import pickle
 import re
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, run_script
 from PIL import Image
 
 import drawn_flowers
 import MLPAE_train_script
+import random_generation
+import train_script
 import visualization
 from autograd import Linear
 from checkpoint import load_checkpoint, save_checkpoint
 from data_processor import create_flower_dataloaders
+from VarAutoencoder import VAE_loss_function
 
 EPOCH = re.compile(r"Epoch: (\d+), Train Loss: (\d\.\d{4}), Valid Loss: (\d\.\d{4})")
 
@@ -42,7 +47,7 @@ def test_train_and_look(folders, tmp_path):
     assert training.returncode == 0, training.stderr
     assert training.stderr == ""
     settings, data, *epochs, best, asked = training.stdout.splitlines()
-    assert settings.startswith("Settings: ") and "epochs 3" in settings and "image_size 8" in settings
+    assert settings.startswith("Settings: ") and "epochs 3" in settings and "image_size 8x8" in settings
     assert "16 training and 4 validation photos" in data
     epochs = [EPOCH.fullmatch(line).groups() for line in epochs]
     assert [epoch for epoch, _, _ in epochs] == ["1", "2", "3"]
@@ -51,7 +56,7 @@ def test_train_and_look(folders, tmp_path):
     met = max(map(float, lowest[1:])) < 0.03
     assert asked == f"Asked by the handout: both losses below 0.03: {'met' if met else 'not met'}"
 
-    checkpoint = load_checkpoint(tmp_path / "models" / "BestModel_MLPAE.pkl")
+    checkpoint = load_checkpoint(tmp_path / "models", "MLPAE")
     assert checkpoint["image_size"] == [8, 8] and checkpoint["encoding_dim"] == 64
     assert checkpoint["settings"]["epochs"] == 3
     assert f"{checkpoint['epoch']}" == lowest[0]
@@ -69,7 +74,7 @@ def test_train_and_look(folders, tmp_path):
 
 def test_the_saved_model_is_the_best_one(folders, few_photos, tmp_path):
     train(folders, "--epochs", "4")
-    checkpoint = load_checkpoint(tmp_path / "models" / "BestModel_MLPAE.pkl")
+    checkpoint = load_checkpoint(tmp_path / "models", "MLPAE")
     _, validation = create_flower_dataloaders(3, few_photos, 8, 8)  # in other batches the loss is the same
     loss = MLPAE_train_script.validate(checkpoint["model"], validation)
     assert loss == pytest.approx(checkpoint["valid_loss"], rel=1e-5)
@@ -133,14 +138,14 @@ def test_a_loss_that_is_no_number_stops_the_training(folders, monkeypatch, capsy
     monkeypatch.setattr(MLPAE_train_script, "train_one_epoch", lambda *args: next(epochs)(*args))
     with pytest.raises(SystemExit, match=r"no longer a number in epoch 2, at rate 7\.9"):
         train(folders, "--epochs", "9")
-    assert load_checkpoint(tmp_path / "models" / "BestModel_MLPAE.pkl")["epoch"] == 1
+    assert load_checkpoint(tmp_path / "models", "MLPAE")["epoch"] == 1
 
 
 def test_the_model_of_an_earlier_run_is_kept(folders, tmp_path):
     for value in "0", "1":
         train(folders, "--seed", value)
     for name, value in ("BestModel_MLPAE.pkl", 1), ("BestModel_MLPAE.previous.pkl", 0):
-        assert load_checkpoint(tmp_path / "models" / name)["settings"]["seed"] == value
+        assert pickle.loads((tmp_path / "models" / name).read_bytes())["settings"]["seed"] == value
 
 
 def test_without_photos_flowers_are_drawn(tmp_path, monkeypatch, capsys):
@@ -162,6 +167,140 @@ def test_pictures_of_other_photos_than_those_of_the_training(folders, tmp_path, 
     capsys.readouterr()
     look(folders[2:], "--vis-dir", tmp_path, "--data-root", str(tmp_path / "others"))
     assert "not the photos that the model was trained on" in capsys.readouterr().err
+
+
+# Parts 3 and 4
+
+
+@pytest.mark.parametrize(("name", "decimals"), [("AE", 4), ("VAE", 2)])
+def test_train_look_and_generate(name, decimals, folders, tmp_path):
+    flags = ["--model", name, *folders]
+    training = run_script("train_script.py", *flags, "--epochs", 3, "--image-size", "12x8", cwd=tmp_path)
+    assert (training.returncode, training.stderr) == (0, "")
+    settings, data, *epochs, best, asked = training.stdout.splitlines()
+    assert f"model {name}" in settings and "image_size 12x8" in settings and "optimizer AdamW" in settings
+    assert "16 training and 4 validation photos" in data
+    number = rf"(\d+\.\d{{{decimals}}})"
+    terms = "" if name == "AE" else rf", Valid Squared Error: {number}, Valid KL Divergence: {number}"
+    line = rf"Epoch: (\d+), Train Loss: {number}, Valid Loss: {number}{terms}"
+    epochs = [re.fullmatch(line, epoch).groups() for epoch in epochs]
+    assert [epoch[0] for epoch in epochs] == ["1", "2", "3"]
+    if name == "VAE":
+        for *_, valid, squared_error, kl_divergence in epochs:
+            assert float(valid) == pytest.approx(float(squared_error) + float(kl_divergence), abs=0.02)
+    best_epoch = epochs[int(re.match(r"Best epoch: (\d)", best)[1]) - 1]
+    assert best == "Best epoch: {}, Train Loss: {}, Valid Loss: {}".format(*best_epoch[:3])
+    assert float(best_epoch[2]) == min(float(epoch[2]) for epoch in epochs)
+    assert asked.endswith(": met" if name == "VAE" else ": not met")  # the handout's 800 is for larger pictures
+
+    looking = run_script("visualization.py", *flags[:2], *folders[2:], "--vis-dir", tmp_path / "vis", cwd=tmp_path)
+    assert (looking.returncode, looking.stdout, looking.stderr) == (0, "", "")
+    assert pixels_of(tmp_path / "vis" / f"valid_{name}.png").shape == (2 * 64 + 4, 4 * 100 - 4, 3)
+    assert (tmp_path / "vis" / f"train_{name}.png").exists()
+    generating = run_script(
+        "random_generation.py", *flags[:2], *folders[4:], "--vis-dir", tmp_path / "vis", cwd=tmp_path
+    )
+    assert (generating.returncode, generating.stdout, generating.stderr) == (0, "", "")
+    assert pixels_of(tmp_path / "vis" / f"random_images_{name}.png").shape == (2 * 64 + 20, 5 * 100 - 4, 3)
+
+
+@pytest.mark.parametrize("name", ["AE", "VAE", "MLPAE"])
+def test_generated_pictures(name, folders, tmp_path):
+    if name == "MLPAE":
+        train(folders, "--image-size", "24")
+    else:
+        train_script.main(["--model", name, *map(str, folders), "--epochs", "1"])
+    checkpoint = load_checkpoint(tmp_path / "models", name)
+    torch.manual_seed(0)
+    pictures = np.asarray(random_generation.generate(checkpoint, 10))
+    assert pictures.shape == (10, 3, 24, 24)
+    assert pictures.min() >= 0 and pictures.max() <= 1 and pictures.std(axis=0).max() > 0
+    shown = []
+    for value in "0", "0", "1":
+        flags = ["--model", name, *map(str, folders[4:]), "--vis-dir", str(tmp_path), "--seed", value]
+        random_generation.main(flags)
+        shown.append(pixels_of(tmp_path / f"random_images_{name}.png"))
+    assert (shown[0] == shown[1]).all() and (shown[0] != shown[2]).any()
+    np.testing.assert_array_equal(shown[0][2:96:4, 2:96:4], (pictures[0] * 255).round().astype("u1").transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("name", ["AE", "VAE"])
+def test_two_pytorch_runs_are_byte_identical(name, folders, tmp_path, capsys):
+    results = []
+    for _ in range(2):
+        train_script.main(["--model", name, *map(str, folders), "--epochs", "2", "--image-size", "8"])
+        results.append((capsys.readouterr().out, (tmp_path / "models" / f"BestModel_{name}.pth").read_bytes()))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(("name", "optimizer"), [("AE", "AdamW"), ("AE", "SGD"), ("VAE", "AdamW"), ("VAE", "SGD")])
+def test_pytorch_training_lowers_the_loss(name, optimizer, folders, capsys):
+    flags = ["--model", name, "--optimizer", optimizer, "--epochs", "20", "--image-size", "8"]
+    train_script.main([*flags, *map(str, folders)])
+    losses = [float(loss) for loss in re.findall(r"Train Loss: (\S+), Valid", capsys.readouterr().out)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["AE", "VAE"])
+def test_losses_do_not_depend_on_how_photos_fall_into_batches(name, few_photos):
+    task = train_script.TASKS[name]
+    model = task.model(4, (8, 8))
+    model.decoder[0].weight.data.zero_()  # the luck of the draw has no say then
+    losses = []
+    for batch_size in 1, 3, 4:
+        _, validation = create_flower_dataloaders(batch_size, few_photos, 8, 8)
+        losses.append(sum(train_script.validate(model, validation, task, "cpu")))
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+    if name == "VAE":
+        images, _ = validation.dataset[:4]
+        assert losses[0] == pytest.approx(4 * VAE_loss_function(model(images), images).item(), rel=1e-5)  # 16 of them
+
+
+def test_validation_leaves_training_mode_to_training(folders, monkeypatch):
+    modes = []
+    forward = train_script.Autoencoder.forward
+    monkeypatch.setattr(
+        train_script.Autoencoder, "forward", lambda self, x: modes.append(self.training) or forward(self, x)
+    )
+    train_script.main(["--model", "AE", *map(str, folders), "--epochs", "2", "--image-size", "8"])
+    assert modes == [True, False, True, False]  # 16 photos are one batch, 4 another
+
+
+def test_a_pytorch_loss_that_is_no_number_stops_the_training(folders, monkeypatch, tmp_path):
+    real = train_script.train_one_epoch
+    epochs = iter([real, lambda *_: float("nan")])
+    monkeypatch.setattr(train_script, "train_one_epoch", lambda *args: next(epochs)(*args))
+    with pytest.raises(SystemExit, match="no longer a number in epoch 2, at rate"):
+        train_script.main(["--model", "AE", *map(str, folders), "--epochs", "9", "--image-size", "8"])
+    assert load_checkpoint(tmp_path / "models", "AE")["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--image-size", "22"], "--image-size: found 22 x 22, expected multiples of 4"),
+        (["--image-size", "24x30"], "--image-size: found 24 x 30, expected multiples of 4"),
+        (["--image-size", "24x24x3"], "--image-size: found '24x24x3', expected a whole number from 1 up, or"),
+        (["--optimizer", "Magic"], "--optimizer: invalid choice: 'Magic'"),
+        (["--device", "cuda"], "--device: found no GPU that PyTorch can use"),
+        (["--model", "GAN"], "--model: invalid choice: 'GAN'"),
+    ],
+)
+def test_wrong_pytorch_settings(arguments, message, folders, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert message in fails(train_script, ["--model", "AE", *folders, *arguments], capsys)
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_checkpoint_of_the_other_model(folders, tmp_path, capsys):
+    train_script.main(["--model", "AE", *map(str, folders), "--epochs", "1", "--image-size", "8"])
+    models = tmp_path / "models"
+    (models / "BestModel_AE.pth").rename(models / "BestModel_VAE.pth")
+    capsys.readouterr()
+    flags = ["--model", "VAE", "--model-dir", models, "--vis-dir", tmp_path / "vis"]
+    for script in visualization, random_generation:
+        assert "it holds the model 'AE', expected VAE" in fails(script, flags, capsys)
+    assert "no such checkpoint" in fails(random_generation, ["--model", "AE", *flags[2:]], capsys)
 
 
 # Wrong input: one line on stderr, exit status 2, and nothing harmed
@@ -228,7 +367,7 @@ def test_visualization_of_no_model_or_a_wrong_one(folders, tmp_path, capsys):
     train(folders)
     capsys.readouterr()
     path = tmp_path / "models" / "BestModel_MLPAE.pkl"
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(tmp_path / "models", "MLPAE")
     save_checkpoint(checkpoint | {"image_size": [16, 16]}, path)
     assert "a Linear has [(192, 256), (256,)], expected 768 inputs" in fails(visualization, flags, capsys)
     path.write_bytes(path.read_bytes()[:1000])
@@ -243,7 +382,10 @@ def test_errors_of_a_real_process_have_no_traceback(folders, tmp_path):
     assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["MLPAE_train_script.py", "visualization.py"])
+SCRIPTS = ["MLPAE_train_script.py", "train_script.py", "visualization.py", "random_generation.py"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_help_shows_every_default(name):
     text = " ".join(run_script(name, "--help").stdout.split())
     flags = re.findall(r"(?<=\[)--[\w-]+(?= )", text)
@@ -259,13 +401,13 @@ def test_the_handouts_bar_is_passed_with_room_to_spare(photos, tmp_path, capsys)
     MLPAE_train_script.main(["--data-root", photos, "--model-dir", str(tmp_path)])
     out = capsys.readouterr().out
     assert out.endswith("Asked by the handout: both losses below 0.03: met\n")
-    checkpoint = load_checkpoint(tmp_path / "BestModel_MLPAE.pkl")
+    checkpoint = load_checkpoint(tmp_path, "MLPAE")
     assert checkpoint["train_loss"] < 0.018 and checkpoint["valid_loss"] < 0.018
 
 
 @pytest.mark.photos
 def test_the_committed_model_is_what_its_log_says(photos):
-    checkpoint = load_checkpoint(ROOT / "models" / "BestModel_MLPAE.pkl")
+    checkpoint = load_checkpoint(ROOT / "models", "MLPAE")
     training, validation = create_flower_dataloaders(16, photos, *checkpoint["image_size"])
     assert training.dataset.fingerprint() == checkpoint["data"]["fingerprint"]
     loss = MLPAE_train_script.validate(checkpoint["model"], validation)

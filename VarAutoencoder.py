@@ -1,0 +1,72 @@
+"""The variational autoencoder (handout, Part 4): Kingma and Welling, Auto-Encoding Variational Bayes (2014)."""
+
+import torch
+
+from Autoencoder import Autoencoder
+
+VAE_ENCODING_DIM = 64
+
+
+class VarAutoencoder(Autoencoder):
+    """An autoencoder whose encoder gives a normal distribution of latent vectors for each image: mu and log_var.
+
+    Sizes, arguments and layers are those of the Autoencoder, but for twice the numbers at the encoder's end.
+    """
+
+    name = "VAE"
+    latent_parts = 2
+
+    def __init__(self, encoding_dim=VAE_ENCODING_DIM, image_size=(24, 24)):
+        super().__init__(encoding_dim, image_size)
+
+    def encode(self, images):
+        """(N, 3, H, W) -> mu and log_var of q(z | image), each (N, encoding_dim)."""
+        mu, log_var = self.encoder(images).chunk(2, dim=1)
+        return mu, log_var
+
+    def reparameterize(self, mu, log_var):
+        """A draw from N(mu, exp(log_var)) through which gradients flow: z = mu + sigma * epsilon (section 2.4)."""
+        return mu + torch.exp(0.5 * log_var) * torch.randn_like(mu)
+
+    def forward(self, images, antithetic=False):
+        """(N, 3, H, W) -> images (N, 3, H, W) decoded from a draw of z, and mu and log_var, each (N, encoding_dim).
+
+        Draws in validation as in training, so that both losses measure the same thing.
+
+        With ``antithetic``, the first result is (2N, 3, H, W): all images from mu + sigma * epsilon, then all from
+        mu - sigma * epsilon. Each is a fair draw, and together they cancel most of what the luck of epsilon does to the
+        gradients (Wu, Goodman and Ermon, Differentiable Antithetic Sampling, 2019).
+        """
+        mu, log_var = self.encode(images)
+        z = self.reparameterize(mu, log_var)
+        if antithetic:
+            z = torch.cat([z, 2 * mu - z])
+        return self.decoder(z), mu, log_var
+
+    def reconstruct(self, images):
+        """(N, 3, H, W) -> (N, 3, H, W): decoded from mu, the middle of the distribution."""
+        mu, _ = self.encode(images)
+        return self.decoder(mu)
+
+
+def VAE_loss_terms(outputs, images):
+    """The two terms of the loss, each summed over the batch: squared errors of the images, and KL divergence.
+
+    KL(N(mu, sigma^2) || N(0, 1)) = 1/2 sum of (sigma^2 + mu^2 - 1 - log sigma^2)   (appendix B)
+
+    Args:
+        outputs: (reconstructed images, mu, log_var), as ``VarAutoencoder.forward`` gives them; of several draws of an
+            image, the squared errors are averaged.
+        images: (N, 3, H, W) in [0, 1].
+    """
+    reconstructed, mu, log_var = outputs
+    draws = len(reconstructed) // len(images)
+    squared_error = torch.sum((reconstructed - images.repeat(draws, 1, 1, 1)) ** 2) / draws
+    kl_divergence = 0.5 * torch.sum(torch.exp(log_var) + mu**2 - 1 - log_var)
+    return squared_error, kl_divergence
+
+
+def VAE_loss_function(outputs, images):
+    """Squared errors plus KL divergence, summed over the batch; the handout's 800 is this for 16 images."""
+    squared_error, kl_divergence = VAE_loss_terms(outputs, images)
+    return squared_error + kl_divergence

@@ -1,0 +1,156 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from Autoencoder import AE_ENCODING_DIM, Autoencoder
+from VarAutoencoder import VAE_ENCODING_DIM, VAE_loss_function, VAE_loss_terms, VarAutoencoder
+
+
+def shapes_along(layers, x):
+    """The distinct shapes, without the batch, that x goes through."""
+    shapes = [tuple(x.shape[1:])]
+    for layer in layers:
+        x = layer(x)
+        if tuple(x.shape[1:]) != shapes[-1]:
+            shapes.append(tuple(x.shape[1:]))
+    return shapes
+
+
+@pytest.mark.parametrize("size", [(24, 24), (32, 20), (4, 8)])
+@pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder])
+def test_sizes_along_the_way_are_the_handouts(build, size):
+    width, height = size
+    model = build(10, size)
+    code = 10 if build is Autoencoder else 20  # mu and log_var
+    down = [(3, height, width), (32, height, width), (32, height // 2, width // 2), (64, height // 2, width // 2)]
+    down += [(64, height // 4, width // 4), (128, height // 4, width // 4), (8 * height * width,), (code,)]
+    assert shapes_along(model.encoder, torch.rand(2, 3, height, width)) == down
+    up = [(10,), (8 * height * width,), (128, height // 4, width // 4), (64, height // 4, width // 4)]
+    up += [(32, height // 2, width // 2), (3, height, width)]
+    assert shapes_along(model.decoder, torch.randn(2, 10)) == up
+
+
+def test_names_and_defaults():
+    assert AE_ENCODING_DIM == VAE_ENCODING_DIM == 64
+    for build, name in (Autoencoder, "AE"), (VarAutoencoder, "VAE"):
+        model = build()
+        assert model.name == name and model.encoding_dim == 64
+        assert model.sample(3).shape == (3, 3, 24, 24)
+
+
+@pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder])
+def test_layers_are_those_the_handout_asks_for(build):
+    kinds = [type(layer) for layer in [*build().encoder, *build().decoder]]
+    assert {nn.Conv2d, nn.MaxPool2d, nn.Linear, nn.ReLU, nn.Sigmoid} <= set(kinds)
+    assert set(kinds) & {nn.LeakyReLU, nn.GELU, nn.Tanh, nn.AvgPool2d} == set()
+
+
+def test_transposed_convolutions_paint_every_pixel_as_often():
+    for layer in Autoencoder().decoder:
+        if isinstance(layer, nn.ConvTranspose2d):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+            assert layer(torch.ones(1, layer.in_channels, 5, 5)).unique().numel() == 1
+
+
+@pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder])
+@pytest.mark.parametrize("size", [(25, 24), (24, 22), (0, 24), (2, 2), (-4, 24)])
+def test_image_sizes_that_are_no_multiple_of_4(build, size):
+    with pytest.raises(ValueError, match=r"found an image size of {} x {}, expected multiples of 4".format(*size)):
+        build(10, size)
+
+
+@pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder])
+def test_outputs_are_pictures(build):
+    torch.manual_seed(0)
+    model = build(10, (8, 8))
+    images = torch.rand(5, 3, 8, 8)
+    outputs = model(images) if build is Autoencoder else model(images)[0]
+    for pictures in outputs, model.reconstruct(images), model.sample(5):
+        assert pictures.shape == (5, 3, 8, 8)
+        assert pictures.min() >= 0 and pictures.max() <= 1
+
+
+def test_samples_are_decoded_normal_numbers():
+    model = VarAutoencoder(10, (8, 8))
+    torch.manual_seed(1)
+    samples = model.sample(4)
+    torch.manual_seed(1)
+    assert torch.equal(samples, model.decoder(torch.randn(4, 10)))
+    assert not samples.requires_grad
+
+
+# The VAE
+
+
+def test_forward_gives_images_mu_and_log_var():
+    model = VarAutoencoder(10, (8, 8))
+    images = torch.rand(5, 3, 8, 8)
+    x, mu, log_var = model(images)
+    assert x.shape == images.shape and mu.shape == log_var.shape == (5, 10)
+    assert not torch.equal(model(images)[0], x)  # another draw
+    assert torch.equal(model.reconstruct(images), model.decoder(mu))  # no draw
+
+
+def test_loss_by_hand():
+    images = torch.tensor([[0.0, 1.0], [0.5, 0.5]]).view(2, 1, 1, 2)
+    reconstructed = torch.tensor([[0.5, 1.0], [0.5, 0.0]]).view(2, 1, 1, 2)
+    mu = torch.tensor([[1.0], [0.0]])
+    log_var = torch.tensor([[0.0], [math.log(4)]])
+    # errors 0.25 + 0.25; KL 1/2 (1 + 1 - 1 - 0) and 1/2 (4 + 0 - 1 - log 4)
+    expected = 0.5 + 0.5 + 0.5 * (3 - math.log(4))
+    assert VAE_loss_function((reconstructed, mu, log_var), images).item() == pytest.approx(expected, rel=1e-6)
+    squared_error, kl_divergence = VAE_loss_terms((reconstructed, mu, log_var), images)
+    assert squared_error.item() == pytest.approx(0.5) and kl_divergence.item() == pytest.approx(
+        expected - 0.5, rel=1e-6
+    )
+
+
+def test_antithetic_draws():
+    model = VarAutoencoder(10, (8, 8))
+    images = torch.rand(5, 3, 8, 8)
+    torch.manual_seed(1)
+    x, mu, log_var = model(images, antithetic=True)
+    torch.manual_seed(1)
+    sigma, epsilon = torch.exp(0.5 * log_var), torch.randn(5, 10)
+    torch.testing.assert_close(x[:5], model.decoder(mu + sigma * epsilon))
+    torch.testing.assert_close(x[5:], model.decoder(mu - sigma * epsilon))
+    halves = [VAE_loss_function((half, mu, log_var), images).item() for half in (x[:5], x[5:])]
+    assert VAE_loss_function((x, mu, log_var), images).item() == pytest.approx(sum(halves) / 2, rel=1e-5)
+
+
+def test_loss_is_a_sum_over_the_batch():
+    model = VarAutoencoder(4, (8, 8))
+    images = torch.rand(6, 3, 8, 8)
+    outputs = model(images)
+    halves = [VAE_loss_function([part[i : i + 3] for part in outputs], images[i : i + 3]) for i in (0, 3)]
+    assert VAE_loss_function(outputs, images).item() == pytest.approx(sum(halves).item(), rel=1e-5)
+
+
+def test_kl_divergence_against_monte_carlo():
+    torch.manual_seed(0)
+    mu, log_var = torch.randn(1, 3, dtype=torch.float64), torch.randn(1, 3, dtype=torch.float64)
+    q = torch.distributions.Normal(mu, torch.exp(0.5 * log_var))
+    p = torch.distributions.Normal(torch.zeros_like(mu), torch.ones_like(mu))
+    z = q.sample((400_000,))
+    differences = (q.log_prob(z) - p.log_prob(z)).sum(dim=(1, 2))
+    error = differences.std() / math.sqrt(len(differences))
+    nothing = torch.zeros(1, 3, 2, 2)
+    _, kl_divergence = VAE_loss_terms((nothing, mu, log_var), nothing)
+    assert abs(kl_divergence - differences.mean()) < 5 * error
+    assert 10 * error < kl_divergence  # or the line above would prove little
+
+
+def test_reparameterize():
+    torch.manual_seed(0)
+    model = VarAutoencoder(2, (8, 8))
+    mu = torch.tensor([1.0, -2.0]).expand(200_000, 2).clone().requires_grad_()
+    log_var = torch.tensor([0.5, -1.0]).expand(200_000, 2).clone().requires_grad_()
+    z = model.reparameterize(mu, log_var)
+    torch.testing.assert_close(z.mean(dim=0), torch.tensor([1.0, -2.0]), atol=0.02, rtol=0)
+    torch.testing.assert_close(z.var(dim=0), torch.exp(torch.tensor([0.5, -1.0])), atol=0.03, rtol=0)
+    z.sum().backward()
+    assert torch.equal(mu.grad, torch.ones_like(mu))  # dz/dmu = 1
+    torch.testing.assert_close(log_var.grad, ((z - mu) / 2).detach())  # dz/dlog_var = (z - mu) / 2
