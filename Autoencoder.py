@@ -15,9 +15,10 @@ class Autoencoder(nn.Module):
     32 x H/2 x W/2, 64 x H/4 x W/4, 128 x H/4 x W/4 and then the latent vector; on the way up, the same in reverse.
 
     Nothing bends the line between the last convolution and the latent vector, nor between that and the first
-    convolution on the way up: a ReLU there would cost both losses a tenth. The transposed convolutions have kernels as
-    wide as their stride, so that no pixel is painted more often than its neighbour, and no checkerboard appears.
-    Weights start orthogonal (Saxe et al. 2014), with the gain for ReLU.
+    convolution on the way up: a ReLU there would cost both losses a tenth. The transposed convolutions have kernels
+    twice as wide as their stride, so that each pixel is painted as often as its neighbour and no checkerboard appears
+    (Odena et al., Deconvolution and Checkerboard Artifacts, 2016). Weights start orthogonal (Saxe et al. 2014), with
+    the gain for ReLU.
 
     Args:
         encoding_dim: the size of the latent vector.
@@ -50,9 +51,9 @@ class Autoencoder(nn.Module):
             nn.Unflatten(1, features),
             nn.Conv2d(128, 64, 3, padding=1),
             nn.ReLU(),
-            nn.ConvTranspose2d(64, 32, 2, stride=2),
+            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1),
             nn.ReLU(),
-            nn.ConvTranspose2d(32, 3, 2, stride=2),
+            nn.ConvTranspose2d(32, 3, 4, stride=2, padding=1),
             nn.Sigmoid(),
         )
         for layer in [*self.encoder, *self.decoder]:
