@@ -161,6 +161,9 @@ def _check(checkpoint, name):
     sides = checkpoint["image_size"]
     fits = isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)
     _expect(fits, f"its image size is {sides!r}, expected [width, height]")
+    _expect(type(checkpoint["data"]["root"]) is str, "its data root is no text")
+    _expect(type(checkpoint["data"]["fingerprint"]) is str, "its fingerprint of the photos is no text")
+    _expect(type(checkpoint["settings"]["split_seed"]) is int, "its split seed is no whole number")
 
 
 def _rebuild(checkpoint):

@@ -26,7 +26,7 @@ def make(**changes):
         "epoch": 3,
         "train_loss": 0.1,
         "valid_loss": 0.2,
-        "settings": {"seed": 0},
+        "settings": {"split_seed": 0},
     }
     return parts | changes
 
@@ -141,6 +141,9 @@ def linear(weight, bias):
         ({"image_size": [3, 3]}, "a Linear has"),
         ({"image_size": [0, 2]}, "its image size is"),
         ({"image_size": "2x2"}, "its image size is"),
+        ({"data": {"root": 1, "fingerprint": "0"}}, "its data root is no text"),
+        ({"data": {"root": "flowers", "fingerprint": None}}, "its fingerprint of the photos is no text"),
+        ({"settings": {"split_seed": "0"}}, "its split seed is no whole number"),
         ({"model": None}, "no BaseGraph"),
         ({"model": BaseGraph([Linear(12, 5), Linear(6, 12)])}, "expected 5 inputs"),
         ({"model": BaseGraph([Linear(12, 5)])}, "gives 5 numbers"),
@@ -198,7 +201,7 @@ def test_a_pytorch_model_is_rebuilt_without_flags(model, tmp_path):
     loaded = load_checkpoint(tmp_path, model.name)
     images = torch.rand(2, 3, height, width)
     assert torch.equal(loaded["model"].reconstruct(images), model.reconstruct(images))
-    assert loaded["epoch"] == 3 and loaded["settings"] == {"seed": 0}
+    assert loaded["epoch"] == 3 and loaded["settings"] == {"split_seed": 0}
 
     before = model.decoder[0].bias.detach().clone()
     with torch.no_grad():
