@@ -427,12 +427,16 @@ def test_the_committed_model_is_what_its_log_says(name, photos):
     checkpoint = load_checkpoint(ROOT / "models", name)
     training, validation = create_flower_dataloaders(16, photos, *checkpoint["image_size"])
     assert training.dataset.fingerprint() == checkpoint["data"]["fingerprint"]
+    model = checkpoint["model"]
     if name == "MLPAE":
-        loss = MLPAE_train_script.validate(checkpoint["model"], validation)
+        losses = [MLPAE_train_script.validate(model, validation)]
     else:
-        loss = sum(train_script.validate(checkpoint["model"], validation, train_script.TASKS[name], "cpu"))
-    # The VAE's loss has the luck of its draws in it; the others' differ by rounding alone.
-    assert loss == pytest.approx(checkpoint["valid_loss"], rel=5e-3 if name == "VAE" else 1e-4)
+        task = train_script.TASKS[name]
+        torch.manual_seed(0)
+        losses = [sum(train_script.validate(model, validation, task, "cpu")) for _ in range(10)]
+    # The VAE's loss has the luck of its draws in it, so ten tell the spread; the others' differ by rounding alone.
+    tolerance = 4 * np.std(losses) + 1e-4 * checkpoint["valid_loss"]
+    assert abs(np.mean(losses) - checkpoint["valid_loss"]) < tolerance
     digits = 2 if name == "VAE" else 4
     log = (ROOT / "log" / f"train_{name}.txt").read_text()
     line = f"Train Loss: {checkpoint['train_loss']:.{digits}f}, Valid Loss: {checkpoint['valid_loss']:.{digits}f}"
