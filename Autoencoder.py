@@ -15,10 +15,10 @@ class Autoencoder(nn.Module):
     32 x H/2 x W/2, 64 x H/4 x W/4, 128 x H/4 x W/4 and then the latent vector; on the way up, the same in reverse.
 
     Nothing bends the line between the last convolution and the latent vector, nor between that and the first
-    convolution on the way up: a ReLU there would cost both losses a tenth. The transposed convolutions have kernels
-    twice as wide as their stride, so that each pixel is painted as often as its neighbour and no checkerboard appears
-    (Odena et al., Deconvolution and Checkerboard Artifacts, 2016). Weights start orthogonal (Saxe et al. 2014), with
-    the gain for ReLU.
+    convolution on the way up: a ReLU before the latent vector costs both losses a tenth. The transposed convolutions
+    have kernels twice as wide as their stride, so that each pixel is painted as often as its neighbour and no
+    checkerboard appears (Odena et al., Deconvolution and Checkerboard Artifacts, 2016). Weights start orthogonal
+    (Saxe et al. 2014), with the gain for ReLU.
 
     Args:
         encoding_dim: the size of the latent vector.
