@@ -66,7 +66,7 @@ def train_one_epoch(model, loader, lr):
     for images, _ in loader:
         x = images.flatten(1).numpy()
         total += mse.forward(model.forward(x), x) * len(x)
-        model.backward(mse.backward())
+        model.backward_params(mse.backward())
         model.optimstep(lr)
     return total / len(loader.dataset)
 

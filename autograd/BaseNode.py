@@ -29,6 +29,13 @@ class BaseNode:
         """
         raise NotImplementedError(f"{type(self).__name__} must define backward(grad)")
 
+    def backward_params(self, grad):
+        """Fills ``grads`` as ``backward`` does, without dL/dx.
+
+        A node that saves work that way puts its gradients here, and calls this from its ``backward``.
+        """
+        self.backward(grad)
+
     def flush(self):
         """Forgets the latest forward and backward; the parameters stay."""
         self.saved = None

@@ -68,10 +68,9 @@ def test_graph_gradients(n, in_dim, hidden, out_dim, seed):
 
 
 class ForgetsTheBatch(Linear):
-    def backward(self, grad):
-        dx = super().backward(grad)
+    def backward_params(self, grad):
+        super().backward_params(grad)
         self.grads[1] = grad[0]
-        return dx
 
 
 class LetsAllThrough(ReLU):
@@ -204,6 +203,28 @@ def test_a_second_backward_gives_the_same_gradients_again():
     second = [graph.backward(grad), *(g for node in graph for g in node.grads)]
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_backward_params_gives_the_gradients_of_backward():
+    class OnlyBackward(Linear):  # as a node looks whose author did not care for speed
+        backward_params = BaseNode.backward_params
+
+        def backward(self, grad):
+            self.grads = [self.recall().T @ grad, grad.sum(axis=0)]
+            return grad @ self.params[0].T
+
+    rng = np.random.default_rng(0)
+    x, grad = rng.standard_normal((5, 3)), rng.standard_normal((5, 2))
+    for first in (Linear(3, 4, rng, np.float64), OnlyBackward(3, 4, rng, np.float64), ReLU()):
+        graph = BaseGraph([first, Sigmoid(), Linear(4 if first.params else 3, 2, rng, np.float64)])
+        graph.forward(x)
+        graph.backward(grad)
+        expected = [g for node in graph for g in node.grads]
+        for node in graph:
+            node.grads = []
+        graph.backward_params(grad)
+        found = [g for node in graph for g in node.grads]
+        np.testing.assert_equal(found, expected)
 
 
 def test_backward_answers_for_the_latest_forward():
