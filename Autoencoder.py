@@ -17,8 +17,9 @@ class Autoencoder(nn.Module):
     Nothing bends the line between the last convolution and the latent vector, nor between that and the first
     convolution on the way up: a ReLU before the latent vector costs both losses a tenth. The transposed convolutions
     have kernels twice as wide as their stride, so that each pixel is painted as often as its neighbour and no
-    checkerboard appears (Odena et al., Deconvolution and Checkerboard Artifacts, 2016). Weights start orthogonal
-    (Saxe et al. 2014), with the gain for ReLU.
+    checkerboard appears (Odena et al., Deconvolution and Checkerboard Artifacts, 2016). ReLU follows the pooling: the
+    largest of four and ReLU may change places, and this way round ReLU has a quarter of the numbers to look at. Weights
+    start orthogonal (Saxe et al. 2014), with the gain for ReLU.
 
     Args:
         encoding_dim: the size of the latent vector.
@@ -37,11 +38,11 @@ class Autoencoder(nn.Module):
         features = (128, height // 4, width // 4)
         self.encoder = nn.Sequential(
             nn.Conv2d(3, 32, 3, padding=1),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Conv2d(32, 64, 3, padding=1),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Conv2d(64, 128, 3, padding=1),
             nn.Flatten(),
             nn.Linear(math.prod(features), self.latent_parts * encoding_dim),
@@ -65,6 +66,7 @@ class Autoencoder(nn.Module):
         """(N, 3, H, W) -> (N, 3, H, W), both in [0, 1]."""
         return self.decoder(self.encoder(images))
 
+    @torch.no_grad()
     def reconstruct(self, images):
         """(N, 3, H, W) -> (N, 3, H, W): the best the model can make of the images."""
         return self(images)

@@ -8,13 +8,10 @@ The log goes to stdout, one line an epoch; the best model goes to models/BestMod
 import math
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
-from checkpoint import checkpoint_path, keep_previous, prepare_folder, save_checkpoint
 from command_line import Parser, image_size, log, log_settings, one_line_errors, positive_float, positive_int, seed
-from data_processor import create_flower_dataloaders
 from drawn_flowers import photos_or_drawn
 
 ENCODING_DIM = 64
@@ -92,6 +89,13 @@ def learning_rate(epoch, epochs, highest):
 @one_line_errors
 def main(argv=None):
     args = parse_arguments(argv)
+
+    # Only now, past the arguments, so that --help need not wait for PyTorch.
+    import torch
+
+    from checkpoint import checkpoint_path, keep_previous, prepare_folder, save_checkpoint
+    from data_processor import create_flower_dataloaders
+
     model_path = checkpoint_path(args.model_dir, "MLPAE")
     prepare_folder(args.model_dir)
     data_root = photos_or_drawn(args.data_root, args.drawn_root)

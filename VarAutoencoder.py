@@ -43,6 +43,7 @@ class VarAutoencoder(Autoencoder):
             z = torch.cat([z, 2 * mu - z])
         return self.decoder(z), mu, log_var
 
+    @torch.no_grad()
     def reconstruct(self, images):
         """(N, 3, H, W) -> (N, 3, H, W): decoded from mu, the middle of the distribution."""
         mu, _ = self.encode(images)
@@ -60,8 +61,8 @@ def VAE_loss_terms(outputs, images):
         images: (N, 3, H, W) in [0, 1].
     """
     reconstructed, mu, log_var = outputs
-    draws = len(reconstructed) // len(images)
-    squared_error = torch.sum((reconstructed - images.repeat(draws, 1, 1, 1)) ** 2) / draws
+    draws = reconstructed.unflatten(0, (-1, len(images)))
+    squared_error = torch.sum((draws - images) ** 2) / len(draws)
     kl_divergence = 0.5 * torch.sum(torch.exp(log_var) + mu**2 - 1 - log_var)
     return squared_error, kl_divergence
 

@@ -8,12 +8,8 @@ draws vis/random_images_AE.png, and so on.
 import argparse
 from pathlib import Path
 
-import torch
-
 from autograd import BaseGraph
-from checkpoint import load_checkpoint, prepare_folder
 from command_line import Parser, one_line_errors, positive_int, seed
-from data_processor import show_images
 
 
 def parse_arguments(argv):
@@ -27,8 +23,11 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-def generate(checkpoint, number):
+def generate(checkpoint, number, seed):
     """(number, 3, H, W) in [0, 1], decoded from latent vectors drawn from N(0, 1)."""
+    import torch
+
+    torch.manual_seed(seed)
     model = checkpoint["model"]
     if not isinstance(model, BaseGraph):
         return model.eval().sample(number)
@@ -41,10 +40,15 @@ def generate(checkpoint, number):
 @one_line_errors
 def main(argv=None):
     args = parse_arguments(argv)
+
+    # Only now, past the arguments, so that --help need not wait for PyTorch.
+    from checkpoint import load_checkpoint, prepare_folder
+    from data_processor import show_images
+
     checkpoint = load_checkpoint(args.model_dir, args.model)
     prepare_folder(args.vis_dir)
-    torch.manual_seed(args.seed)
-    show_images(generate(checkpoint, args.number), Path(args.vis_dir, f"random_images_{args.model}.png"), columns=5)
+    images = generate(checkpoint, args.number, args.seed)
+    show_images(images, Path(args.vis_dir, f"random_images_{args.model}.png"), columns=5)
 
 
 if __name__ == "__main__":

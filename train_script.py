@@ -9,62 +9,16 @@ The log goes to stdout, one line an epoch; the best model goes to models/BestMod
 
 import argparse
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
-import torch
-from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
-from Autoencoder import AE_ENCODING_DIM, Autoencoder
-from checkpoint import checkpoint_path, keep_previous, prepare_folder, save_checkpoint
 from command_line import Parser, image_size, log, log_settings, one_line_errors, positive_float, positive_int, seed
-from data_processor import create_flower_dataloaders
 from drawn_flowers import photos_or_drawn
-from VarAutoencoder import VAE_ENCODING_DIM, VAE_loss_function, VAE_loss_terms, VarAutoencoder
-
-
-class Task(NamedTuple):
-    """What is particular to training one of the models."""
-
-    model: type
-    encoding_dim: int
-    loss_function: Callable  # (outputs, images) -> a number to minimise
-    terms: Callable  # (outputs, images) -> the numbers that the loss is the sum of
-    weight: Callable  # size of a batch -> how much its loss counts: a mean once an image, a sum as one of 16 images
-    options: dict  # of the model's forward, in training
-    digits: int  # of a loss in the log
-    # by optimizer: epochs, highest learning rate, and what the handout asks of the training and the validation loss
-    optimizers: dict
-
-
-TASKS = {
-    "AE": Task(
-        Autoencoder,
-        AE_ENCODING_DIM,
-        mse_loss,
-        lambda outputs, images: [mse_loss(outputs, images)],
-        weight=lambda n: n,
-        options={},
-        digits=4,
-        optimizers={"AdamW": (15, 3e-3, {"train": 0.01, "valid": 0.012}), "SGD": (60, 5.0, {"train": 0.015})},
-    ),
-    "VAE": Task(
-        VarAutoencoder,
-        VAE_ENCODING_DIM,
-        VAE_loss_function,
-        VAE_loss_terms,
-        weight=lambda n: 16,
-        options={"antithetic": True},
-        digits=2,
-        optimizers={"AdamW": (20, 3e-3, {"train": 800, "valid": 800}), "SGD": (60, 1e-4, {"train": 800, "valid": 800})},
-    ),
-}
 
 
 def parse_arguments(argv):
     parser = Parser("Trains the convolutional autoencoder of Part 3 or the variational one of Part 4.")
-    parser.add_argument("--model", choices=list(TASKS), required=True, default=argparse.SUPPRESS, help="which one")
+    parser.add_argument("--model", choices=["AE", "VAE"], required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
     parser.add_argument("--model-dir", default="./models", help="where the best model goes")
@@ -87,76 +41,44 @@ def parse_arguments(argv):
     args = parser.parse_args(argv)
     if any(side % 4 for side in args.image_size):
         parser.error("argument --image-size: found {} x {}, expected multiples of 4".format(*args.image_size))
-    epochs, lr, _ = TASKS[args.model].optimizers[args.optimizer]
-    args.epochs, args.lr = getattr(args, "epochs", epochs), getattr(args, "lr", lr)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("argument --device: found no GPU that PyTorch can use, expected one for cuda; take --device cpu")
-    if args.device == "auto":
-        args.device = "cuda" if torch.cuda.is_available() else "cpu"
     return args
-
-
-def make_optimizer(args, model, steps):
-    """The optimizer, and a schedule that takes its rate up and down again once over all the steps."""
-    if args.optimizer == "SGD":
-        optimizer = torch.optim.SGD(model.parameters(), args.lr)
-    else:
-        # A shorter memory and a stronger decay than usual: the runs are short, and 64 numbers overfit 2,000 photos.
-        optimizer = torch.optim.AdamW(model.parameters(), args.lr, betas=(0.9, 0.98), weight_decay=0.3)
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, steps, cycle_momentum=False)
-
-
-def train_one_epoch(model, loader, task, optimizer, schedule, device):
-    """Trains on each batch, half of its images mirrored; returns the mean loss, each as the model was at its turn."""
-    model.train()
-    total = torch.zeros((), device=device)
-    for images, _ in loader:
-        images = images.to(device)
-        mirrored = torch.rand(len(images), 1, 1, 1, device=device) < 0.5
-        images = torch.where(mirrored, images.flip(3), images)
-        outputs = model(images, **task.options)
-        loss = task.loss_function(outputs, images)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        total += task.weight(len(images)) * loss.detach()
-    return total.item() / len(loader.dataset)
-
-
-@torch.no_grad()
-def validate(model, loader, task, device):
-    """The means of the terms of the loss."""
-    model.eval()
-    total = 0
-    for images, _ in loader:
-        images = images.to(device)
-        terms = torch.stack(list(task.terms(model(images), images)))
-        total += task.weight(len(images)) * terms
-    return (total / len(loader.dataset)).tolist()
 
 
 @one_line_errors
 def main(argv=None):
     args = parse_arguments(argv)
+
+    # Only now, past the arguments, so that --help need not wait for PyTorch.
+    import torch
+
+    from checkpoint import checkpoint_path, keep_previous, prepare_folder, save_checkpoint
+    from data_processor import create_flower_dataloaders
+    from training import TASKS, make_optimizer, train_one_epoch, validate
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise OSError("--device: found no GPU that PyTorch can use, expected one for cuda; take --device cpu")
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
     task = TASKS[args.model]
+    epochs, lr, limits = task.optimizers[args.optimizer]
+    args.epochs, args.lr = getattr(args, "epochs", epochs), getattr(args, "lr", lr)
     model_path = checkpoint_path(args.model_dir, args.model)
     prepare_folder(args.model_dir)
     data_root = photos_or_drawn(args.data_root, args.drawn_root)
     training, validation = create_flower_dataloaders(
-        args.batch_size, data_root, *args.image_size, seed=args.seed, split_seed=args.split_seed
+        args.batch_size, data_root, *args.image_size, seed=args.seed, split_seed=args.split_seed, device=args.device
     )
     torch.manual_seed(args.seed)
-    model = task.model(task.encoding_dim, args.image_size).to(args.device)
-    optimizer, schedule = make_optimizer(args, model, args.epochs * len(training))
+    model = task.model(task.encoding_dim, args.image_size).to(args.device, memory_format=torch.channels_last)
+    optimizer, schedule = make_optimizer(args.optimizer, model, args.lr, args.epochs * len(training))
     log_settings(args)
     log(f"Data: {data_root}, {len(training.dataset)} training and {len(validation.dataset)} validation photos")
 
     best = None
     for epoch in tqdm(range(1, args.epochs + 1), "Training", unit="epoch", leave=False, disable=None):
         lr = schedule.get_last_lr()[0]
-        train_loss = train_one_epoch(model, training, task, optimizer, schedule, args.device)
-        terms = validate(model, validation, task, args.device)
+        train_loss = train_one_epoch(model, training, task, optimizer, schedule)
+        terms = validate(model, validation, task)
         valid_loss = sum(terms)
         line = f"Epoch: {epoch}, Train Loss: {train_loss:.{task.digits}f}, Valid Loss: {valid_loss:.{task.digits}f}"
         if len(terms) > 1:
@@ -186,7 +108,6 @@ def main(argv=None):
 
     losses = best["train_loss"], best["valid_loss"]
     log("Best epoch: {}, Train Loss: {:.{d}f}, Valid Loss: {:.{d}f}".format(best["epoch"], *losses, d=task.digits))
-    _, _, limits = task.optimizers[args.optimizer]
     asked = ", ".join(f"{name} loss below {limit:g}" for name, limit in limits.items())
     met = all(best[f"{name}_loss"] < limit for name, limit in limits.items())
     log(f"Asked by the handout: {asked}: {'met' if met else 'not met'}")

@@ -9,12 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from autograd import BaseGraph
-from checkpoint import load_checkpoint, prepare_folder
 from command_line import Parser, one_line_errors, positive_int
-from data_processor import read_flowers, show_recover_results
 from drawn_flowers import photos_or_drawn
 
 
@@ -30,7 +26,6 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-@torch.no_grad()
 def reconstruct(model, images):
     """(N, 3, H, W) -> (N, 3, H, W), whichever kind of model it is."""
     if isinstance(model, BaseGraph):
@@ -41,6 +36,11 @@ def reconstruct(model, images):
 @one_line_errors
 def main(argv=None):
     args = parse_arguments(argv)
+
+    # Only now, past the arguments, so that --help need not wait for PyTorch.
+    from checkpoint import load_checkpoint, prepare_folder
+    from data_processor import read_flowers, show_recover_results
+
     checkpoint = load_checkpoint(args.model_dir, args.model)
     prepare_folder(args.vis_dir)
     data_root = photos_or_drawn(getattr(args, "data_root", checkpoint["data"]["root"]), args.drawn_root)

@@ -2,6 +2,8 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,10 +15,13 @@ import drawn_flowers
 import MLPAE_train_script
 import random_generation
 import train_script
+import training
 import visualization
+from Autoencoder import Autoencoder
 from autograd import Linear
 from checkpoint import load_checkpoint, save_checkpoint
 from data_processor import create_flower_dataloaders
+from training import TASKS, validate
 from VarAutoencoder import VAE_loss_function
 
 EPOCH = re.compile(r"Epoch: (\d+), Train Loss: (\d\.\d{4}), Valid Loss: (\d\.\d{4})")
@@ -88,7 +93,7 @@ def test_pictures_show_photos_of_their_side_of_the_split(folders, few_photos, tm
         pixels = pixels_of(tmp_path / f"{name}_MLPAE.png")
         for i in range(4):
             shown = pixels[6:96:12, 100 * i + 6 : 100 * i + 96 : 12]
-            np.testing.assert_array_equal(shown, dataset.images[i].numpy().transpose(1, 2, 0))
+            np.testing.assert_array_equal(shown, dataset.pixels[dataset.rows[i]].numpy().transpose(1, 2, 0))
 
 
 def test_two_runs_are_byte_identical(folders, tmp_path):
@@ -211,8 +216,7 @@ def test_generated_pictures(name, folders, tmp_path):
     else:
         train_script.main(["--model", name, *map(str, folders), "--epochs", "1"])
     checkpoint = load_checkpoint(tmp_path / "models", name)
-    torch.manual_seed(0)
-    pictures = np.asarray(random_generation.generate(checkpoint, 10))
+    pictures = np.asarray(random_generation.generate(checkpoint, 10, seed=0))
     assert pictures.shape == (10, 3, 24, 24)
     assert pictures.min() >= 0 and pictures.max() <= 1 and pictures.std(axis=0).max() > 0
     shown = []
@@ -243,13 +247,13 @@ def test_pytorch_training_lowers_the_loss(name, optimizer, folders, capsys):
 
 @pytest.mark.parametrize("name", ["AE", "VAE"])
 def test_losses_do_not_depend_on_how_photos_fall_into_batches(name, few_photos):
-    task = train_script.TASKS[name]
+    task = TASKS[name]
     model = task.model(4, (8, 8))
     model.decoder[0].weight.data.zero_()  # the luck of the draw has no say then
     losses = []
     for batch_size in 1, 3, 4:
         _, validation = create_flower_dataloaders(batch_size, few_photos, 8, 8)
-        losses.append(sum(train_script.validate(model, validation, task, "cpu")))
+        losses.append(sum(validate(model, validation, task)))
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
     if name == "VAE":
         images, _ = validation.dataset[:4]
@@ -258,18 +262,16 @@ def test_losses_do_not_depend_on_how_photos_fall_into_batches(name, few_photos):
 
 def test_validation_leaves_training_mode_to_training(folders, monkeypatch):
     modes = []
-    forward = train_script.Autoencoder.forward
-    monkeypatch.setattr(
-        train_script.Autoencoder, "forward", lambda self, x: modes.append(self.training) or forward(self, x)
-    )
+    forward = Autoencoder.forward
+    monkeypatch.setattr(Autoencoder, "forward", lambda self, x: modes.append(self.training) or forward(self, x))
     train_script.main(["--model", "AE", *map(str, folders), "--epochs", "2", "--image-size", "8"])
     assert modes == [True, False, True, False]  # 16 photos are one batch, 4 another
 
 
 def test_a_pytorch_loss_that_is_no_number_stops_the_training(folders, monkeypatch, tmp_path):
-    real = train_script.train_one_epoch
+    real = training.train_one_epoch
     epochs = iter([real, lambda *_: float("nan")])
-    monkeypatch.setattr(train_script, "train_one_epoch", lambda *args: next(epochs)(*args))
+    monkeypatch.setattr(training, "train_one_epoch", lambda *args: next(epochs)(*args))
     with pytest.raises(SystemExit, match="no longer a number in epoch 2, at rate"):
         train_script.main(["--model", "AE", *map(str, folders), "--epochs", "9", "--image-size", "8"])
     assert load_checkpoint(tmp_path / "models", "AE")["epoch"] == 1
@@ -393,6 +395,13 @@ def test_help_shows_every_default(name):
     assert text.count("(default: ") == len(flags)
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_does_not_wait_for_pytorch(name):
+    command = [sys.executable, "-X", "importtime", ROOT / name, "--help"]
+    imported = re.findall(r"\| +(\S+)$", subprocess.run(command, capture_output=True, text=True).stderr, re.MULTILINE)
+    assert "argparse" in imported and "torch" not in imported
+
+
 # On the real photos: FLOWERS=folder python -m pytest
 
 
@@ -431,9 +440,9 @@ def test_the_committed_model_is_what_its_log_says(name, photos):
     if name == "MLPAE":
         losses = [MLPAE_train_script.validate(model, validation)]
     else:
-        task = train_script.TASKS[name]
+        task = TASKS[name]
         torch.manual_seed(0)
-        losses = [sum(train_script.validate(model, validation, task, "cpu")) for _ in range(10)]
+        losses = [sum(validate(model, validation, task)) for _ in range(10)]
     # The VAE's loss has the luck of its draws in it, so ten tell the spread; the others' differ by rounding alone.
     tolerance = 4 * np.std(losses) + 1e-4 * checkpoint["valid_loss"]
     assert abs(np.mean(losses) - checkpoint["valid_loss"]) < tolerance
