@@ -1,0 +1,67 @@
+"""How fast the lab is, measured side by side with what a student would otherwise use.
+
+    python -m benchmarks                # all of it, some minutes
+    python -m benchmarks step epoch     # these alone
+
+Prints tables in Markdown. Every ratio is taken round by round between pieces of code that take turns in one process,
+and is shown as its median, with the middle half of the rounds in brackets.
+"""
+
+import argparse
+import importlib
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from command_line import Parser, one_line_errors
+from drawn_flowers import photos_or_drawn
+
+SUBJECTS = ["step", "epoch", "loading", "part2"]
+
+
+def parse_arguments(argv):
+    parser = Parser(__doc__.splitlines()[0])
+    subjects = ", ".join(SUBJECTS)
+    parser.add_argument("subjects", nargs="*", default=argparse.SUPPRESS, help=f"of {subjects} (default: all)")
+    parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
+    parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
+    args = parser.parse_args(argv)
+    args.subjects = getattr(args, "subjects", None) or SUBJECTS
+    if unknown := set(args.subjects) - set(SUBJECTS):
+        parser.error(f"found {' '.join(sorted(unknown))}, expected some of {subjects}")
+    return args
+
+
+def machine():
+    """The hardware and the versions, in a few lines."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line.split(":")[1] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    packages = []
+    for package in "numpy", "torch", "torchvision", "pillow", "jax":
+        try:
+            packages.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            packages.append(f"no {package}")
+    return (
+        f"{names[0].strip() if names else platform.processor()}, {os.cpu_count()} cores; {platform.system()}\n"
+        f"Python {platform.python_version()}, {', '.join(packages)}; "
+        f"NumPy's BLAS: {blas['name']} {blas['version']}; PyTorch: {torch.get_num_threads()} threads"
+    )
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_arguments(argv)
+    data_root = photos_or_drawn(args.data_root, args.drawn_root)
+    print(machine())
+    for subject in args.subjects:
+        importlib.import_module(f"benchmarks.{subject}").run(data_root)
+
+
+if __name__ == "__main__":
+    main()

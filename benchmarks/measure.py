@@ -1,0 +1,51 @@
+"""Times pieces of code against each other, fairly enough for a shared and noisy machine."""
+
+import time
+from statistics import median
+
+
+def time_in_turn(contenders, rounds, calls=1, warm_up=0, pause=0.2):
+    """Seconds of one call of each contender, once a round: name -> list of the medians of ``calls`` calls.
+
+    All take turns in one process, so that what else the machine does falls on all alike; compare them round by round.
+
+    Args:
+        contenders: name -> function without arguments.
+        warm_up: calls before the timed ones in each round, not counted; one whole round goes before the first.
+        pause: seconds before each turn, for the threads of the library that ran before to fall asleep. Threads of
+            OpenBLAS spin for up to a tenth of a second after their last product, and hold a core for that long.
+    """
+    times = {name: [] for name in contenders}
+    for round_ in range(-1, rounds):
+        for name, function in contenders.items():
+            time.sleep(pause)
+            seconds = []
+            for call in range(-warm_up, calls):
+                start = time.perf_counter()
+                function()
+                if call >= 0:
+                    seconds.append(time.perf_counter() - start)
+            if round_ >= 0:
+                times[name].append(median(seconds))
+    return times
+
+
+def show(title, times, unit, against):
+    """Prints a table: the median over the rounds, its spread, and the ratio to each contender of ``against``."""
+    scale = {"ms": 1e3, "s": 1}[unit]
+    width = max(map(len, times))
+    print(f"\n{title}\n\n| {'':{width}} | median, {unit} | min - max | " + " | ".join(f"/ {b}" for b in against) + " |")
+    print("|---" * (3 + len(against)) + "|")
+    for name, values in times.items():
+        cells = [f"{name:{width}}", f"{scale * median(values):.2f}"]
+        cells.append(f"{scale * min(values):.2f} - {scale * max(values):.2f}")
+        for base in against:
+            cells.append(_spread([value / other for value, other in zip(values, times[base], strict=True)]))
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _spread(ratios):
+    """Median and the middle half of the ratios, round by round."""
+    ratios = sorted(ratios)
+    quarter = len(ratios) // 4
+    return f"{median(ratios):.2f} ({ratios[quarter]:.2f} - {ratios[-1 - quarter]:.2f})"

@@ -1,0 +1,121 @@
+"""One training step of the MLP of Part 2, batch 16, 24 x 24 pixels, float32: forward, backward, update."""
+
+import time
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+
+from autograd import MSE
+from benchmarks.measure import show, time_in_turn
+from MLPAE_train_script import build_autoencoder
+
+SIZES = [1728, 256, 128, 64, 128, 256, 1728]
+BATCH = 16
+LR = 0.1
+
+
+def autograd_step(x):
+    model, mse = build_autoencoder(SIZES[0], np.random.default_rng(0)), MSE()
+
+    def step():
+        mse.forward(model.forward(x), x)
+        model.backward_params(mse.backward())
+        model.optimstep(LR)
+
+    return step
+
+
+def pytorch_step(x):
+    layers = []
+    for i, (rows, columns) in enumerate(pairwise(SIZES)):
+        layers += [nn.Linear(rows, columns), nn.Sigmoid() if i == 5 else nn.Identity() if i == 2 else nn.ReLU()]
+    model = nn.Sequential(*layers)
+    optimizer = torch.optim.SGD(model.parameters(), LR)
+    x = torch.from_numpy(x)
+
+    def step():
+        loss = nn.functional.mse_loss(model(x), x)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def jax_step(x):
+    import jax
+    import jax.numpy as jnp
+
+    def loss(params, x):
+        h = x
+        for i, (weight, bias) in enumerate(params):
+            h = h @ weight + bias
+            h = jax.nn.sigmoid(h) if i == 5 else h if i == 2 else jax.nn.relu(h)
+        return jnp.mean((h - x) ** 2)
+
+    @jax.jit
+    def update(params, x):
+        return jax.tree.map(lambda param, grad: param - LR * grad, params, jax.grad(loss)(params, x))
+
+    model = build_autoencoder(SIZES[0], np.random.default_rng(0))
+    state = [tuple(map(jnp.array, node.params)) for node in model if node.params]
+    x = jnp.array(x)
+
+    def step():
+        nonlocal state
+        state = jax.block_until_ready(update(state, x))
+
+    return step
+
+
+def products(rng):
+    """The matrix products of a step as they are usually written, the first layer's dL/dx among them, and no more."""
+    weights = [rng.standard_normal(shape, np.float32) for shape in pairwise(SIZES)]
+    values = [rng.standard_normal((BATCH, size), np.float32) for size in SIZES]
+
+    def step():
+        for x, weight in zip(values, weights, strict=False):
+            x @ weight
+        for x, weight, grad in zip(values, weights, values[1:], strict=False):
+            x.T @ grad
+            grad @ weight.T
+
+    return step
+
+
+def peak_flops(n=1024):
+    """Floating-point operations per second in a large product: the best of 20."""
+    a, b = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - start)
+    return 2 * n**3 / min(seconds)
+
+
+def run(data_root):
+    rng = np.random.default_rng(0)
+    x = rng.random((BATCH, SIZES[0]), np.float32)
+    contenders = {
+        "autograd": autograd_step(x),
+        "its matrix products alone": products(rng),
+        "PyTorch eager": pytorch_step(x),
+        "PyTorch eager again (control)": pytorch_step(x),
+    }
+    try:
+        contenders["JAX jit"] = jax_step(x)
+    except ImportError:
+        print("\n(No row for JAX: it is not installed.)")
+    times = time_in_turn(contenders, rounds=30, calls=40, warm_up=20)
+    # Two operations for each weight and image in forward, in dL/dW and in dL/dx; the first layer's dL/dx is not needed.
+    weights = [rows * columns for rows, columns in pairwise(SIZES)]
+    operations = 2 * BATCH * (3 * sum(weights) - weights[0])
+    peak = peak_flops()
+    times["arithmetic limit"] = [operations / peak] * 30
+    show(__doc__, times, "ms", against=["PyTorch eager", "its matrix products alone", "arithmetic limit"])
+    print(
+        f"\nThe limit: {operations / 1e6:.0f} million operations at the measured peak of {peak / 1e9:.0f} a nanosecond."
+    )
