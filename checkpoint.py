@@ -11,16 +11,21 @@ A checkpoint is a dict: the model, what is needed to rebuild it, and where it ca
     settings      the flags of the training script
 
 Part 2's file, models/BestModel_MLPAE.pkl, is a pickle that ``pickle.load`` opens in any Python that can import
-``autograd`` and NumPy. A pickle from a stranger can run anything, though, so that ``load_checkpoint`` admits nothing
-but autograd's nodes and arrays of floats. The files of PyTorch's models are opened with ``weights_only=True``.
+``autograd`` and NumPy, and a checksum after its end. A pickle from a stranger can run anything, though, so that
+``load_checkpoint`` admits nothing but the parts of autograd's nodes, and makes the nodes of them itself. The files of
+PyTorch's models are opened with ``weights_only=True``, once the zip archives that they are have been checked.
 """
 
+import hashlib
 import io
-import os
+import itertools
+import math
 import pickle
-import shutil
-import sys
-import tempfile
+import pickletools
+import reprlib
+import textwrap
+import unicodedata
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +33,8 @@ import torch
 
 from Autoencoder import Autoencoder
 from autograd import BaseGraph, Linear, ReLU, Sigmoid
+from autograd.BaseNode import BaseNode
+from files import write_whole
 from VarAutoencoder import VarAutoencoder
 
 PYTORCH_MODELS = {model.name: model for model in (Autoencoder, VarAutoencoder)}
@@ -42,49 +49,21 @@ def checkpoint_path(model_dir, name):
     return Path(model_dir, f"BestModel_{name}.{'pth' if name in PYTORCH_MODELS else 'pkl'}")
 
 
-def prepare_folder(folder):
-    """Makes ``folder`` and tries it out, so that one that cannot be written is found before hours of training.
-
-    Raises:
-        OSError: it cannot be made, or no file can be made in it.
-    """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"{folder}: expected a folder to write in, found: {error.strerror}; give another one") from None
-
-
 def save_checkpoint(checkpoint, path):
     """Writes the checkpoint whole or not at all: whatever goes wrong, ``path`` holds the old one or the new one."""
-    path = Path(path)
-    content = io.BytesIO()
     if checkpoint["name"] in PYTORCH_MODELS:
-        torch.save(checkpoint | {"model": checkpoint["model"].state_dict()}, content)
+        save_values(checkpoint | {"model": checkpoint["model"].state_dict()}, path)
     else:
-        # Protocol 4 writes an array in one form in every version of NumPy, the one that _ADMITTED knows.
-        pickle.dump(checkpoint, content, protocol=4)
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(unfinished, 0o644)
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
+        # Protocol 4 writes an array in one form in every version of NumPy, the one that _Unpickler admits.
+        content = pickle.dumps(checkpoint, protocol=4)
+        write_whole(path, content + _checksum(content))
 
 
-def keep_previous(path):
-    """Copies the checkpoint of an earlier run, if there is one, out of the way of this run's first and worst models."""
-    path = Path(path)
-    if path.exists():
-        previous = path.with_name(f"{path.stem}.previous{path.suffix}")
-        shutil.copyfile(path, previous)
-        print(f"Kept the model of an earlier run as {previous}.", file=sys.stderr)
+def save_values(values, path):
+    """Writes plain values and tensors whole or not at all, in PyTorch's format."""
+    content = io.BytesIO()
+    torch.save(values, content)
+    write_whole(path, content.getbuffer())
 
 
 def load_checkpoint(model_dir, name):
@@ -97,54 +76,38 @@ def load_checkpoint(model_dir, name):
     path = checkpoint_path(model_dir, name)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such checkpoint; train the model first, or give its folder")
-    with open(path, "rb") as file:
-        try:
-            if name in PYTORCH_MODELS:
-                checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-            else:
-                checkpoint = _Unpickler(file).load()
+    try:
+        if name in PYTORCH_MODELS:
+            checkpoint = load_values(path)
             _check(checkpoint, name)
-            if name in PYTORCH_MODELS:
-                checkpoint["model"] = _rebuild(checkpoint)
-            else:
-                _check_graph(checkpoint)
-        except Exception as error:  # a damaged file can raise anything at all
-            raise CheckpointError(f"{path}: not a usable checkpoint ({error}); train the model again") from None
+            checkpoint["model"] = _rebuild(checkpoint)
+        else:
+            checkpoint, stand_ins = _unpickle(path)
+            _check(checkpoint, name)
+            checkpoint["model"] = _rebuild_graph(checkpoint, stand_ins)
+    except Exception as error:  # a damaged file can raise anything at all
+        reason = textwrap.shorten(str(error), 300)
+        raise CheckpointError(f"{path}: not a usable checkpoint ({reason}); train the model again") from None
     return checkpoint
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint needs") from None
+def load_values(path):
+    """What ``save_values`` wrote; raises anything at all where the file is damaged, but nothing in it can have run."""
+    content = _read(path)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = archive.infolist()
+        _expect(
+            all(part.compress_type == zipfile.ZIP_STORED for part in parts), "it is compressed, which ours never are"
+        )
+        _expect(sum(part.file_size for part in parts) <= len(content), "its parts are larger than the whole")
+        damaged = archive.testzip()
+        _expect(damaged is None, f"the checksum of {damaged!r} in it does not fit")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def _empty_array(*_):
-    """In place of NumPy's own, which would make an array of whatever size the file asks for before it is filled."""
-    return np.empty(0, np.float32)
-
-
-def _float_dtype(name, *_):
-    if name not in ("f4", "f8"):
-        raise pickle.UnpicklingError(f"it holds an array of {name!r}, expected floats")
-    return np.dtype(name, copy=True)
-
-
-_ADMITTED = {
-    ("autograd.BaseGraph", "BaseGraph"): BaseGraph,
-    ("autograd.Nodes", "Linear"): Linear,
-    ("autograd.Nodes", "ReLU"): ReLU,
-    ("autograd.Nodes", "Sigmoid"): Sigmoid,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _float_dtype,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,  # NumPy 2
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,  # NumPy 1
-}
-
-
-_PARTS = {"name", "model", "encoding_dim", "image_size", "data", "epoch", "train_loss", "valid_loss", "settings"}
+def _read(path):
+    _expect(Path(path).is_file(), "it is no file")
+    return Path(path).read_bytes()
 
 
 def _expect(true, message):
@@ -152,23 +115,48 @@ def _expect(true, message):
         raise CheckpointError(message)
 
 
+# What a checkpoint must be, whatever the model
+
+
+_PARTS = {"name", "model", "encoding_dim", "image_size", "data", "epoch", "train_loss", "valid_loss", "settings"}
+
+
 def _check(checkpoint, name):
-    """Raises CheckpointError where the parts of any checkpoint are not what they should be."""
-    _expect(isinstance(checkpoint, dict), f"found a {type(checkpoint).__name__}, expected a dict")
+    """Raises where the parts of any checkpoint are not what they should be."""
+    _expect(type(checkpoint) is dict, f"found a {type(checkpoint).__name__}, expected a dict")
     missing = _PARTS - checkpoint.keys()
     _expect(not missing, f"it lacks {', '.join(sorted(missing))}")
-    _expect(checkpoint["name"] == name, f"it holds the model {checkpoint['name']!r}, expected {name}")
+    # reprlib, because a small file can describe a value whose whole text would fill any memory.
+    _expect(checkpoint["name"] == name, f"it holds the model {reprlib.repr(checkpoint['name'])}, expected {name}")
     sides = checkpoint["image_size"]
-    fits = isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)
-    _expect(fits, f"its image size is {sides!r}, expected [width, height]")
-    _expect(type(checkpoint["data"]["root"]) is str, "its data root is no text")
-    _expect(type(checkpoint["data"]["fingerprint"]) is str, "its fingerprint of the photos is no text")
-    _expect(type(checkpoint["settings"]["split_seed"]) is int, "its split seed is no whole number")
+    fits = type(sides) is list and len(sides) == 2 and all(_is_number(side, 1, 2**16) for side in sides)
+    _expect(fits, f"its image size is {reprlib.repr(sides)}, expected [width, height]")
+    _expect(_is_number(checkpoint["encoding_dim"], 1, 2**32), "its encoding_dim is no whole number")
+    root, fingerprint = checkpoint["data"]["root"], checkpoint["data"]["fingerprint"]
+    _expect(type(root) is str, "its data root is no text")
+    _expect(not any(unicodedata.category(char) == "Cc" for char in root), "its data root holds control characters")
+    _expect(type(fingerprint) is str, "its fingerprint of the photos is no text")
+    _expect(_is_number(checkpoint["epoch"], 1, 2**32), "its epoch is no whole number")
+    losses = checkpoint["train_loss"], checkpoint["valid_loss"]
+    _expect(all(type(loss) is float and math.isfinite(loss) for loss in losses), "its losses are no finite numbers")
+    _expect(_is_number(checkpoint["settings"]["split_seed"], 0, 2**32), "its split seed is no whole number")
+
+
+def _is_number(value, lowest, limit):
+    return type(value) is int and lowest <= value < limit
+
+
+# PyTorch's models
 
 
 def _rebuild(checkpoint):
     """The PyTorch model with its weights; raises where they do not fit it or are not finite."""
     weights = checkpoint["model"]
+    for weight in weights.values():
+        plain = type(weight) is torch.Tensor and weight.layout == torch.strided and weight.dtype == torch.float32
+        # An expanded tensor shows one number many times over: any size, for no bytes.
+        whole = plain and weight.device.type == "cpu" and 4 * weight.numel() <= weight.untyped_storage().nbytes()
+        _expect(whole, "its weights are not all whole tensors of floats")
     _expect(all(torch.isfinite(weight).all() for weight in weights.values()), "its weights are not all finite numbers")
     with torch.device("meta"):  # takes no memory, whatever size the file asks for
         model = PYTORCH_MODELS[checkpoint["name"]](checkpoint["encoding_dim"], checkpoint["image_size"])
@@ -176,24 +164,87 @@ def _rebuild(checkpoint):
     return model
 
 
-def _check_graph(checkpoint):
-    """Raises CheckpointError where a BaseGraph is not as autograd makes it, or does not fit its image size."""
-    model = checkpoint["model"]
-    _expect(isinstance(model, BaseGraph) and vars(model).keys() == {"nodes"}, "its model is no BaseGraph")
-    width = 3 * checkpoint["image_size"][0] * checkpoint["image_size"][1]
+# Graphs of autograd
+
+
+def _checksum(content):
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def _unpickle(path):
+    """What the pickle holds, with stand-ins for its nodes, and the classes of these by the names of the nodes."""
+    content = _read(path)
+    content, checksum = content[:-64], content[-64:]
+    _expect(_checksum(content) == checksum, "the checksum at its end is missing or does not fit")
+    steps = list(itertools.islice(pickletools.genops(content), 10_000))  # ours have some hundred
+    _expect(steps[-1][2] == len(content) - 1, "it has too many steps, or more after its end")
+    places = [int(place) for operation, place, _ in steps if operation.name in ("PUT", "BINPUT", "LONG_BINPUT")]
+    _expect(max(places, default=0) < 10_000, "it asks for a table of great size")
+    unpickler = _Unpickler(io.BytesIO(content))
+    return unpickler.load(), unpickler.stand_ins
+
+
+class _Unpickler(pickle.Unpickler):
+    """Admits what a pickled BaseGraph asks for, and gives it none of the real things: they could be called or changed.
+
+    A node's place is taken by an empty object that collects its parts. NumPy's own maker of arrays would take any
+    amount of memory before there is anything to fill it with; ours starts from nothing.
+    """
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.stand_ins = {name: type(name, (), {}) for name in ("BaseGraph", *_NODES)}
+
+        def empty_array(*_):
+            return np.empty(0, np.float32)
+
+        def float_dtype(name, *_):
+            _expect(name in ("f4", "f8"), f"it holds an array of {reprlib.repr(name)}, expected floats")
+            return np.dtype(name, copy=True)
+
+        self.admitted = {
+            ("autograd.BaseGraph", "BaseGraph"): self.stand_ins["BaseGraph"],
+            **{("autograd.Nodes", name): self.stand_ins[name] for name in _NODES},
+            ("numpy", "ndarray"): None,  # named in a pickle, but for empty_array alone
+            ("numpy", "dtype"): float_dtype,
+            ("numpy._core.multiarray", "_reconstruct"): empty_array,  # NumPy 2
+            ("numpy.core.multiarray", "_reconstruct"): empty_array,  # NumPy 1
+        }
+
+    def find_class(self, module, name):
+        try:
+            return self.admitted[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint needs") from None
+
+
+_NODES = {"Linear": Linear, "ReLU": ReLU, "Sigmoid": Sigmoid}
+
+
+def _rebuild_graph(checkpoint, stand_ins):
+    """The BaseGraph, of real nodes; raises where one is not as autograd makes it, or does not fit the image size."""
+    graph = checkpoint["model"]
+    fits = type(graph) is stand_ins["BaseGraph"] and vars(graph).keys() == {"nodes"} and type(graph.nodes) is list
+    _expect(fits, "its model is no BaseGraph")
+    width = 3 * math.prod(checkpoint["image_size"])
     rows = width
-    for node in model:
-        _expect(type(node) in (Linear, ReLU, Sigmoid), f"its model holds a {type(node).__name__}")
-        _expect(vars(node).keys() == {"params", "saved", "grads"}, "a node is not as autograd makes it")
+    nodes = []
+    for node in graph.nodes:
+        kind = type(node).__name__
+        _expect(type(node) is stand_ins.get(kind), f"its model holds a {kind}")
+        fits = vars(node).keys() == {"params", "saved", "grads"} and type(node.params) is list
+        _expect(fits, "a node is not as autograd makes it")
         for array in node.params:
-            _expect(
-                isinstance(array, np.ndarray) and np.isfinite(array).all(), "its weights are not all finite numbers"
-            )
+            fits = type(array) is np.ndarray and array.dtype in (np.float32, np.float64) and np.isfinite(array).all()
+            _expect(fits, "its weights are not all finite numbers")
         shapes = [array.shape for array in node.params]
-        if type(node) is Linear:
+        if kind == "Linear":
             columns = shapes[-1][0]
             _expect(shapes == [(rows, columns), (columns,)], f"a Linear has {shapes}, expected {rows} inputs")
             rows = columns
         else:
-            _expect(not shapes, f"a {type(node).__name__} has parameters")
+            _expect(not shapes, f"a {kind} has parameters")
+        nodes.append(object.__new__(_NODES[kind]))
+        BaseNode.__init__(nodes[-1], *node.params)
     _expect(rows == width, f"its model gives {rows} numbers, an image of its size has {width}")
+    return BaseGraph(nodes)

@@ -27,27 +27,33 @@ def log(line):
         print(line, flush=True)
 
 
-def log_settings(args):
-    """Logs the settings of a script in one line, those that nobody gave included."""
+def log_settings(args, data_root, training, validation):
+    """Logs the settings of a training in one line, those that nobody gave included, and the photos in another."""
     settings = vars(args) | {"image_size": "{}x{}".format(*args.image_size)}
-    log("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+    log("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items() if name != "resume"))
+    log(f"Data: {data_root}, {len(training.dataset)} training and {len(validation.dataset)} validation photos")
 
 
 def one_line_errors(main):
     """Decorates a script's ``main``: trouble with files or folders ends in one line on stderr and exit status 2.
 
     Such trouble is always an OSError here, whether Python raises it or our own code; any other exception is a mistake
-    in the program, and keeps its traceback.
+    in the program, and keeps its traceback. Ctrl-C ends in one line and exit status 130.
     """
 
     @functools.wraps(main)
     def wrapper(argv=None):
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: no name of a folder ends a training
         try:
             return main(argv)
         except OSError as error:
-            line = " ".join(str(error).split())
+            line = "".join(char if char.isprintable() else "?" for char in " ".join(str(error).split()))
             print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
             raise SystemExit(2) from None
+        except KeyboardInterrupt as interrupt:
+            print(str(interrupt) or "Interrupted.", file=sys.stderr)
+            raise SystemExit(130) from None
 
     return wrapper
 

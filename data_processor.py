@@ -5,6 +5,7 @@ take 4.5 MB at 24 x 24. From then on a batch is one indexing operation.
 """
 
 import hashlib
+import io
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,13 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from files import write_whole
+
 # What torchvision's ImageFolder takes for a picture.
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+# Decoded whole, before it is made small: 150 MB a photo, and each core has one in hand. Large JPEGs are decoded small.
+MAX_PIXELS = 50_000_000
 
 
 class FlowerDataset(Dataset):
@@ -69,28 +75,25 @@ def _digest(text):
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def read_flowers(root, IMG_WIDTH, IMG_HEIGHT):
+def read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict=False, log_dir=None):
     """All photos below ``root`` as a FlowerDataset of IMG_WIDTH x IMG_HEIGHT pixels.
 
     As for torchvision's ImageFolder, each folder in ``root`` is a class, and each file below it with the ending of a
-    picture is a photo of that class. A file that cannot be read as a picture is left out, and named on stderr.
+    picture is a photo of that class; what is hidden, by a dot before its name, does not count. A file that cannot be
+    read as a picture is left out and named on stderr; where there are many, all are named in ``log_dir``.
 
     Raises:
-        OSError: ``root`` is no folder, or has fewer than the two photos that a split needs.
+        OSError: ``root`` is no folder, or has fewer than the two photos that a split needs; or a file cannot be read,
+            if ``strict``.
     """
     root = Path(root)
     layout = f"expected a folder of class folders with photos in them, such as {root}/astilbe/1.jpg"
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; {layout}")
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     paths, labels = [], []
     for label, name in enumerate(classes):
-        found = sorted(
-            Path(folder, file)
-            for folder, _, files in os.walk(root / name, followlinks=True)
-            for file in files
-            if file.lower().endswith(IMG_EXTENSIONS)
-        )
+        found = sorted(_pictures(root / name))
         paths += found
         labels += [label] * len(found)
 
@@ -100,17 +103,20 @@ def read_flowers(root, IMG_WIDTH, IMG_HEIGHT):
         """Reads one photo into its row; returns what is wrong with it, if anything is."""
         try:
             pixels[row] = _read_photo(paths[row], IMG_WIDTH, IMG_HEIGHT)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # a damaged file can raise anything at all
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(read, range(len(paths)))
-        errors = list(tqdm(decoded, "Reading photos", len(paths), leave=False, disable=None))
+        try:
+            errors = list(tqdm(decoded, "Reading photos", len(paths), leave=False, disable=None))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
     usable = [row for row, error in enumerate(errors) if error is None]
-    unusable = [f"{path} ({error})" for path, error in zip(paths, errors, strict=True) if error]
+    unusable = [f"{path} ({error or type(error).__name__})" for path, error in zip(paths, errors, strict=True) if error]
     if unusable:
-        head = f"Left out {len(unusable)} of {len(paths)} files, which cannot be read as pictures:"
-        print(head, *unusable, sep="\n  ", file=sys.stderr)
+        _name_unusable(unusable, len(paths), strict, log_dir)
     if len(usable) < 2:
         raise FileNotFoundError(f"{root}: {len(usable)} usable photos in {len(classes)} class folders; {layout}")
 
@@ -120,11 +126,50 @@ def read_flowers(root, IMG_WIDTH, IMG_HEIGHT):
     return FlowerDataset(channels_last, torch.tensor(labels)[usable], names, classes, torch.tensor(usable))
 
 
+def _pictures(folder, above=()):
+    """The files below ``folder`` that have the ending of a picture, also through links, but round no loop of them."""
+    place = folder.resolve()
+    if place in above:
+        return
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        print(f"Left out the folder {folder}: {error.strerror}", file=sys.stderr)
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _pictures(entry, (*above, place))
+        elif entry.name.lower().endswith(IMG_EXTENSIONS):
+            yield entry
+
+
+def _name_unusable(unusable, number, strict, log_dir, shown=10):
+    """Says on stderr, or by an error, which files are no pictures."""
+    head = f"Left out {len(unusable)} of {number} files, which cannot be read as pictures:"
+    lines = unusable[:shown]
+    if len(unusable) > shown:
+        rest = f"and {len(unusable) - shown} more"
+        if log_dir is not None:
+            path = Path(log_dir, "unusable_photos.txt")
+            write_whole(path, "".join(f"{line}\n" for line in unusable).encode(errors="backslashreplace"))
+            rest += f"; {path} names them all"
+        lines.append(rest)
+    if strict:
+        raise OSError(" ".join([f"--strict: found {len(unusable)} of {number} files that are no pictures:", lines[0]]))
+    print(head, *lines, sep="\n  ", file=sys.stderr)
+
+
 def _read_photo(path, width, height):
     """Whatever the file holds, an RGB picture of this size: (height, width, 3) uint8."""
+    if not path.is_file():  # opening a named pipe, for one, would wait for ever
+        raise OSError("not a file" if path.exists() else "leads nowhere")
     with Image.open(path) as photo:
         # JPEG can decode straight to a half, a quarter or an eighth; twice what is needed makes a fair picture.
         photo.draft("RGB", (2 * max(width, height), 2 * max(width, height)))
+        if photo.width * photo.height > MAX_PIXELS:
+            raise ValueError(f"{photo.width} x {photo.height} pixels, more than the {MAX_PIXELS:,} that are taken")
         photo = ImageOps.exif_transpose(photo)
         if photo.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8 instead of scaling
             photo = Image.fromarray((np.asarray(photo) >> 8).clip(0, 255).astype(np.uint8))
@@ -135,7 +180,16 @@ def _read_photo(path, width, height):
 
 
 def create_flower_dataloaders(
-    batch_size, root, IMG_WIDTH, IMG_HEIGHT, num_worker=0, seed=0, split_seed=0, device="cpu"
+    batch_size,
+    root,
+    IMG_WIDTH,
+    IMG_HEIGHT,
+    num_worker=0,
+    seed=0,
+    split_seed=0,
+    device="cpu",
+    strict=False,
+    log_dir=None,
 ):
     """(training_dataloader, validation_dataloader) over the photos in ``root``; see ``read_flowers``.
 
@@ -146,7 +200,7 @@ def create_flower_dataloaders(
     All photos are copied to ``device`` once, and the batches are made there. Worker processes can share them on the CPU
     alone.
     """
-    photos = read_flowers(root, IMG_WIDTH, IMG_HEIGHT)
+    photos = read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict, log_dir)
     photos.pixels, photos.labels = photos.pixels.to(device), photos.labels.to(device)
     training, validation = photos.split(split_seed)
     order = torch.Generator().manual_seed(seed)
@@ -195,5 +249,7 @@ def _draw_rows(groups, save_path, gap=4, group_gap=20):
                 top = g * (group_height + group_gap) + r * (height + gap)
                 picture.paste(Image.fromarray(pixels), (c * (width + gap), top))
     if save_path is not None:
-        picture.save(save_path, format="PNG")
+        content = io.BytesIO()
+        picture.save(content, format="PNG")
+        write_whole(save_path, content.getvalue())
     return picture

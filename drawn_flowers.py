@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from tqdm import tqdm
 
+from files import alone
+
 COUNTS = {"astilbe": 737, "bellflower": 873, "calendula": 978}
 SIZE = 256  # pixels, width and height, as the photos
 
@@ -25,11 +27,14 @@ def photos_or_drawn(data_root, drawn_root):
     """``data_root`` where it exists; otherwise ``drawn_root``, with the stand-in set in it, and a word on stderr."""
     if Path(data_root).exists():
         return data_root
-    if Path(drawn_root).exists():
-        print(f"No photos at {data_root}: using the drawn flowers in {drawn_root} instead.", file=sys.stderr)
-    else:
-        print(f"No photos at {data_root}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
-        draw_flowers(drawn_root)
+    if not Path(drawn_root).exists():
+        Path(drawn_root).parent.mkdir(parents=True, exist_ok=True)
+        with alone(f"{drawn_root}.lock", wait=True):  # another script may be drawing them, and be done by then
+            if not Path(drawn_root).exists():
+                print(f"No photos at {data_root}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
+                draw_flowers(drawn_root)
+                return drawn_root
+    print(f"No photos at {data_root}: using the drawn flowers in {drawn_root} instead.", file=sys.stderr)
     return drawn_root
 
 

@@ -4,15 +4,13 @@
     python train_script.py --model AE > log/train_AE.txt
     python train_script.py --model VAE > log/train_VAE.txt
 
-The log goes to stdout, one line an epoch; the best model goes to models/BestModel_AE.pth or models/BestModel_VAE.pth.
+The log goes to stdout, one line an epoch; the best model goes to models/BestModel_AE.pth or models/BestModel_VAE.pth. A
+training that was cut off goes on with --resume, and its log with >> in place of >.
 """
 
 import argparse
-import math
 
-from tqdm import tqdm
-
-from command_line import Parser, image_size, log, log_settings, one_line_errors, positive_float, positive_int, seed
+from command_line import Parser, image_size, log_settings, one_line_errors, positive_float, positive_int, seed
 from drawn_flowers import photos_or_drawn
 
 
@@ -22,6 +20,7 @@ def parse_arguments(argv):
     parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
     parser.add_argument("--model-dir", default="./models", help="where the best model goes")
+    parser.add_argument("--log-dir", default="./log", help="where the history of the losses goes")
     parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
     parser.add_argument("--batch-size", type=positive_int, default=16, help="images in a batch")
     parser.add_argument("--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="SGD: plain, without momentum")
@@ -38,6 +37,8 @@ def parse_arguments(argv):
     parser.add_argument("--seed", type=seed, default=0, help="of the first weights and the order of the photos")
     parser.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
+    parser.add_argument("--strict", action="store_true", help="make an error of a photo that cannot be read")
+    parser.add_argument("--resume", action="store_true", help="go on with a training that was cut off")
     args = parser.parse_args(argv)
     if any(side % 4 for side in args.image_size):
         parser.error("argument --image-size: found {} x {}, expected multiples of 4".format(*args.image_size))
@@ -51,66 +52,51 @@ def main(argv=None):
     # Only now, past the arguments, so that --help need not wait for PyTorch.
     import torch
 
-    from checkpoint import checkpoint_path, keep_previous, prepare_folder, save_checkpoint
     from data_processor import create_flower_dataloaders
-    from training import TASKS, make_optimizer, train_one_epoch, validate
+    from files import prepare_folder
+    from tasks import TASKS, make_optimizer, train_one_epoch, validate
+    from training import train
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise OSError("--device: found no GPU that PyTorch can use, expected one for cuda; take --device cpu")
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     task = TASKS[args.model]
-    epochs, lr, limits = task.optimizers[args.optimizer]
+    epochs, lr, asked = task.optimizers[args.optimizer]
     args.epochs, args.lr = getattr(args, "epochs", epochs), getattr(args, "lr", lr)
-    model_path = checkpoint_path(args.model_dir, args.model)
     prepare_folder(args.model_dir)
+    prepare_folder(args.log_dir)
     data_root = photos_or_drawn(args.data_root, args.drawn_root)
     training, validation = create_flower_dataloaders(
-        args.batch_size, data_root, *args.image_size, seed=args.seed, split_seed=args.split_seed, device=args.device
+        args.batch_size,
+        data_root,
+        *args.image_size,
+        seed=args.seed,
+        split_seed=args.split_seed,
+        device=args.device,
+        strict=args.strict,
+        log_dir=args.log_dir,
     )
     torch.manual_seed(args.seed)
     model = task.model(task.encoding_dim, args.image_size).to(args.device, memory_format=torch.channels_last)
     optimizer, schedule = make_optimizer(args.optimizer, model, args.lr, args.epochs * len(training))
-    log_settings(args)
-    log(f"Data: {data_root}, {len(training.dataset)} training and {len(validation.dataset)} validation photos")
-
-    best = None
-    for epoch in tqdm(range(1, args.epochs + 1), "Training", unit="epoch", leave=False, disable=None):
-        lr = schedule.get_last_lr()[0]
-        train_loss = train_one_epoch(model, training, task, optimizer, schedule)
-        terms = validate(model, validation, task)
-        valid_loss = sum(terms)
-        line = f"Epoch: {epoch}, Train Loss: {train_loss:.{task.digits}f}, Valid Loss: {valid_loss:.{task.digits}f}"
-        if len(terms) > 1:
-            line += ", Valid Squared Error: {:.2f}, Valid KL Divergence: {:.2f}".format(*terms)
-        log(line)
-        if not math.isfinite(train_loss + valid_loss):
-            raise SystemExit(f"Stopped: loss no longer a number in epoch {epoch}, at rate {lr:g}; try a lower --lr")
-
-        if best is None or valid_loss < best["valid_loss"]:
-            if best is None:
-                keep_previous(model_path)
-            best = {
-                "name": args.model,
-                "model": model,
-                "encoding_dim": task.encoding_dim,
-                "image_size": list(args.image_size),
-                "data": {"root": str(data_root), "fingerprint": training.dataset.fingerprint()},
-                "epoch": epoch,
-                "train_loss": train_loss,
-                "valid_loss": valid_loss,
-                "settings": vars(args),
-            }
-            save_checkpoint(best, model_path)
-        elif epoch - best["epoch"] >= args.patience:
-            log(f"Stopped early: no better model in {args.patience} epochs")
-            break
-
-    losses = best["train_loss"], best["valid_loss"]
-    log("Best epoch: {}, Train Loss: {:.{d}f}, Valid Loss: {:.{d}f}".format(best["epoch"], *losses, d=task.digits))
-    asked = ", ".join(f"{name} loss below {limit:g}" for name, limit in limits.items())
-    met = all(best[f"{name}_loss"] < limit for name, limit in limits.items())
-    log(f"Asked by the handout: {asked}: {'met' if met else 'not met'}")
+    log_settings(args, data_root, training, validation)
+    train(
+        args,
+        {
+            "name": args.model,
+            "model": model,
+            "encoding_dim": task.encoding_dim,
+            "image_size": list(args.image_size),
+            "data": {"root": str(data_root), "fingerprint": training.dataset.fingerprint()},
+        },
+        training,
+        train_one_epoch=lambda epoch: train_one_epoch(model, training, task, optimizer, schedule),
+        validate=lambda: validate(model, validation, task),
+        optimizers=[optimizer, schedule],
+        digits=task.digits,
+        asked=asked,
+    )
 
 
 if __name__ == "__main__":

@@ -1,86 +1,174 @@
-"""What Parts 3 and 4 train, and how: models and losses, optimizers, and one epoch of training or validation."""
+"""All the epochs of a training, whatever the model: the best one kept, an end in time, and a way back after a break.
 
-from collections.abc import Callable
-from typing import NamedTuple
+After each epoch, models/LastEpoch_X.pth holds what the next one needs: weights, optimizers, random state, history. With
+``--resume`` the training goes on from there, and ends with the very bytes of one that never stopped.
+"""
+
+import csv
+import io
+import math
+import reprlib
+import sys
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
-from torch.nn.functional import mse_loss
+from tqdm import tqdm
 
-from Autoencoder import AE_ENCODING_DIM, Autoencoder
-from VarAutoencoder import VAE_ENCODING_DIM, VAE_loss_function, VAE_loss_terms, VarAutoencoder
+from autograd import BaseGraph
+from checkpoint import CheckpointError, checkpoint_path, load_values, save_checkpoint, save_values
+from command_line import log
+from files import alone, keep_previous, remove_unfinished, write_whole
 
-
-class Task(NamedTuple):
-    """What is particular to training one of the models."""
-
-    model: type
-    encoding_dim: int
-    loss_function: Callable  # (outputs, images) -> a number to minimise
-    terms: Callable  # (outputs, images) -> the numbers that the loss is the sum of
-    weight: Callable  # size of a batch -> how much its loss counts: a mean once an image, a sum as one of 16 images
-    options: dict  # of the model's forward
-    digits: int  # of a loss in the log
-    # by optimizer: epochs, highest learning rate, and what the handout asks of the training and the validation loss
-    optimizers: dict
+# Settings that change where things are, not what comes out.
+PLACES = {"data_root", "drawn_root", "model_dir", "log_dir", "strict", "resume"}
 
 
-TASKS = {
-    "AE": Task(
-        Autoencoder,
-        AE_ENCODING_DIM,
-        mse_loss,
-        lambda outputs, images: [mse_loss(outputs, images)],
-        weight=lambda n: n,
-        options={},
-        digits=4,
-        optimizers={"AdamW": (15, 3e-3, {"train": 0.01, "valid": 0.012}), "SGD": (60, 5.0, {"train": 0.015})},
-    ),
-    "VAE": Task(
-        VarAutoencoder,
-        VAE_ENCODING_DIM,
-        VAE_loss_function,
-        VAE_loss_terms,
-        weight=lambda n: 16,
-        options={"antithetic": True},
-        digits=2,
-        optimizers={"AdamW": (20, 3e-3, {"train": 800, "valid": 800}), "SGD": (60, 1e-4, {"train": 800, "valid": 800})},
-    ),
-}
+def train(args, checkpoint, loader, train_one_epoch, validate, optimizers=(), digits=4, asked=()):
+    """Trains until ``args.epochs`` are done, or ``args.patience`` of them have passed without a better model.
+
+    Args:
+        checkpoint: the parts of a checkpoint that are known beforehand: name, model, encoding_dim, image_size, data.
+        loader: of the training photos, whose generator puts them in order.
+        train_one_epoch: the number of an epoch, from 1 -> its training loss.
+        validate: () -> the terms of the validation loss, by name.
+        optimizers: whatever else changes in training and has a ``state_dict``.
+        digits: of a loss in the log.
+        asked: what the handout asks for, as in {"train": 0.01, "valid": 0.012}.
+
+    Raises:
+        OSError: a file cannot be written; the same model is in training in the same folder; or what there is to resume
+            was begun in another way.
+        SystemExit: a loss is no longer a number; the best model before that is kept.
+        KeyboardInterrupt: with a word on how to go on.
+    """
+    name, model = checkpoint["name"], checkpoint["model"]
+    model_path = checkpoint_path(args.model_dir, name)
+    state_path = Path(args.model_dir, f"LastEpoch_{name}.pth")
+    history_path = Path(args.log_dir, f"history_{name}.csv")
+    settings = {key: value for key, value in vars(args).items() if key != "resume"}
+    begun_with = {key: value for key, value in settings.items() if key not in PLACES}
+    begun_with["photos"] = checkpoint["data"]["fingerprint"]
+    best, history = None, []
+    with (
+        _undisturbed(args.model_dir, name),
+        tqdm(desc="Training", total=args.epochs, unit="epoch", leave=False, disable=None) as progress,
+    ):
+        for path in model_path, state_path, history_path:
+            remove_unfinished(path)
+        if args.resume and state_path.exists():
+            best, history = _restore(state_path, begun_with, model, loader, optimizers)
+            log(f"Resumed after epoch {len(history)}")
+            progress.update(len(history))
+        elif args.resume:
+            print(f"Found no {state_path} to resume: starting from the beginning.", file=sys.stderr)
+
+        while len(history) < args.epochs and (best is None or len(history) - best["epoch"] < args.patience):
+            epoch = len(history) + 1
+            train_loss = train_one_epoch(epoch)
+            terms = validate()
+            valid_loss = sum(terms.values())
+            losses = {"Train Loss": train_loss, "Valid Loss": valid_loss}
+            if len(terms) > 1:
+                losses |= {f"Valid {term}": value for term, value in terms.items()}
+            log(f"Epoch: {epoch}, {_in_words(losses, digits)}")
+            if not math.isfinite(train_loss + valid_loss):
+                raise SystemExit(f"Stopped: loss no longer a number in epoch {epoch}; lower --lr, now {args.lr:g}")
+
+            history.append({"Epoch": epoch, **losses})
+            if best is None or valid_loss < best["valid_loss"]:
+                if best is None:
+                    keep_previous(model_path)
+                    keep_previous(state_path)
+                    state_path.unlink(missing_ok=True)  # from here on, it would no longer fit the best model
+                best = {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "settings": settings}
+                save_checkpoint(checkpoint | best, model_path)
+            _save_history(history, history_path)
+            state = {"begun_with": begun_with, "best": best, "history": history}
+            save_values(state | _state(model, loader, optimizers), state_path)
+            progress.update()
+
+    if len(history) < args.epochs:
+        log(f"Stopped early: no better model in {args.patience} epochs")
+    losses = {"Train Loss": best["train_loss"], "Valid Loss": best["valid_loss"]}
+    log(f"Best epoch: {best['epoch']}, {_in_words(losses, digits)}")
+    limits = ", ".join(f"{which} loss below {limit:g}" for which, limit in asked.items())
+    met = all(best[f"{which}_loss"] < limit for which, limit in asked.items())
+    log(f"Asked by the handout: {limits}: {'met' if met else 'not met'}")
 
 
-def make_optimizer(name, model, lr, steps):
-    """The optimizer, and a schedule that takes its rate up to ``lr`` and down again, once over all the steps."""
-    if name == "SGD":
-        optimizer = torch.optim.SGD(model.parameters(), lr, fused=True)
-    else:
-        # A shorter memory and a stronger decay than usual: the runs are short, and 64 numbers overfit 2,000 photos.
-        optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.3, fused=True)
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, cycle_momentum=False)
+@contextmanager
+def _undisturbed(model_dir, name):
+    """Keeps other trainings of the same model out of the folder, and answers Ctrl-C with a way to go on."""
+    try:
+        with alone(Path(model_dir, f".BestModel_{name}.lock")):
+            yield
+    except BlockingIOError:
+        found = f"{model_dir}: found another training of {name} at work in this folder"
+        raise BlockingIOError(f"{found}; wait for its end, or give another --model-dir") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Interrupted. To go on, give the same command with --resume.") from None
 
 
-def train_one_epoch(model, loader, task, optimizer, schedule):
-    """Trains on each batch, half of its images mirrored; returns the mean loss, each as the model was at its turn."""
-    model.train()
-    total = 0
-    for images, _ in loader:
-        mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-        images = torch.where(mirrored, images.flip(3), images)
-        outputs = model(images, **task.options)
-        loss = task.loss_function(outputs, images)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        total += task.weight(len(images)) * loss.detach()  # a number yet to come, on a GPU: no batch waits for it
-    return total.item() / len(loader.dataset)
+def _state(model, loader, optimizers):
+    """What the next epoch needs and ``_restore`` brings back, in plain values and tensors."""
+    return {
+        "weights": [torch.as_tensor(weight) for weight in _weights(model)],
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "order": loader.generator.get_state(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all(),
+    }
 
 
-@torch.no_grad()
-def validate(model, loader, task):
-    """The means of the terms of the loss."""
-    model.eval()
-    total = 0
-    for images, _ in loader:
-        terms = torch.stack(list(task.terms(model(images, **task.options), images)))
-        total += task.weight(len(images)) * terms
-    return (total / len(loader.dataset)).tolist()
+def _restore(path, begun_with, model, loader, optimizers):
+    """Brings back the state in ``path``; returns the best checkpoint, but for the model in it, and the history.
+
+    Raises:
+        CheckpointError: the state is of a training with other settings, or damaged.
+    """
+    try:
+        state = load_values(path)
+        before = state["begun_with"]
+        changed = [key for key, value in begun_with.items() if before[key] != value]
+        if not changed:
+            best, history = state["best"], state["history"]
+            if not (1 <= best["epoch"] <= len(history) and all(row.keys() == history[0].keys() for row in history)):
+                raise ValueError("its history and its best epoch do not fit each other")
+            for weight, saved in zip(_weights(model), state["weights"], strict=True):
+                if weight.shape != tuple(saved.shape):
+                    raise ValueError(f"it has weights of shape {tuple(saved.shape)}, expected {tuple(weight.shape)}")
+                torch.as_tensor(weight).copy_(saved)
+            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            loader.generator.set_state(state["order"])
+            torch.set_rng_state(state["random"])
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+    except Exception as error:  # a damaged file can raise anything at all
+        reason = textwrap.shorten(str(error), 300)
+        raise CheckpointError(f"{path}: found nothing to resume in it ({reason}); train without --resume") from None
+    if changed:
+        found = ", ".join(f"{key} {begun_with[key]} now, {reprlib.repr(before[key])} then" for key in changed)
+        raise CheckpointError(f"{path}: begun with other settings ({found}); give those, or train without --resume")
+    return best, history
+
+
+def _weights(model):
+    """The arrays or tensors that training changes, in their order."""
+    if isinstance(model, BaseGraph):
+        return [param for node in model for param in node.params]
+    return list(model.state_dict().values())
+
+
+def _in_words(losses, digits):
+    return ", ".join(f"{name}: {value:.{digits}f}" for name, value in losses.items())
+
+
+def _save_history(history, path):
+    """Writes the losses of all epochs so far as CSV, a line an epoch."""
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, history[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_whole(path, content.getvalue().encode())

@@ -38,8 +38,9 @@ def main(argv=None):
     args = parse_arguments(argv)
 
     # Only now, past the arguments, so that --help need not wait for PyTorch.
-    from checkpoint import load_checkpoint, prepare_folder
+    from checkpoint import load_checkpoint
     from data_processor import read_flowers, show_recover_results
+    from files import prepare_folder
 
     checkpoint = load_checkpoint(args.model_dir, args.model)
     prepare_folder(args.vis_dir)

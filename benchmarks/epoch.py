@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from benchmarks.measure import show, time_in_turn
 from data_processor import create_flower_dataloaders
-from training import TASKS, make_optimizer, train_one_epoch
+from tasks import TASKS, make_optimizer, train_one_epoch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # on machines without libjpeg, torchvision says so at every import

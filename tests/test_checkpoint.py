@@ -1,17 +1,25 @@
+import hashlib
+import io
+import math
 import os
 import pickle
 import subprocess
 import sys
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-import checkpoint as checkpoint_module
 from Autoencoder import Autoencoder
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
-from checkpoint import CheckpointError, keep_previous, load_checkpoint, prepare_folder, save_checkpoint
+from checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from VarAutoencoder import VarAutoencoder
 
 
@@ -31,9 +39,20 @@ def make(**changes):
     return parts | changes
 
 
-def refusal(content, tmp_path):
+def whole():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "BestModel_MLPAE.pkl")
+        save_checkpoint(make(), path)
+        return path.read_bytes()
+
+
+WHOLE = whole()
+
+
+def refusal(content, tmp_path, checksum=True):
+    """The message that refuses a pickle, which has the right checksum at its end unless told otherwise."""
     path = tmp_path / "BestModel_MLPAE.pkl"
-    path.write_bytes(content)
+    path.write_bytes(content + hashlib.sha256(content).hexdigest().encode() * checksum)
     with pytest.raises(CheckpointError, match="not a usable checkpoint") as error:
         load_checkpoint(tmp_path, "MLPAE")
     return str(error.value)
@@ -84,17 +103,6 @@ def test_a_failed_save_leaves_the_old_file(step, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_keep_previous(tmp_path, capsys):
-    path = tmp_path / "BestModel_MLPAE.pkl"
-    keep_previous(path)
-    assert list(tmp_path.iterdir()) == [] and capsys.readouterr().err == ""
-    save_checkpoint(make(epoch=1), path)
-    keep_previous(path)
-    save_checkpoint(make(epoch=2), path)
-    assert pickle.loads((tmp_path / "BestModel_MLPAE.previous.pkl").read_bytes())["epoch"] == 1
-    assert "BestModel_MLPAE.previous.pkl" in capsys.readouterr().err
-
-
 # Files from strangers
 
 
@@ -122,17 +130,26 @@ def test_other_classes_are_refused(node, tmp_path):
 
 
 def test_a_damaged_file_is_refused(tmp_path):
-    whole = pickle.dumps(make(), protocol=4)
+    path = tmp_path / "BestModel_MLPAE.pkl"
+    save_checkpoint(make(), path)
+    whole = path.read_bytes()
     for length in range(0, len(whole), max(1, len(whole) // 20)):
+        assert "the checksum at its end" in refusal(whole[:length], tmp_path, checksum=False)
         refusal(whole[:length], tmp_path)
-    refusal(b"hello", tmp_path)
-    refusal(b"", tmp_path)
+    for other in b"", b"hello", b"\x80", b"PK\x03\x04", b"." * 1000, bytes(1000):
+        refusal(other, tmp_path, checksum=False)
+        refusal(other, tmp_path)
 
 
 def linear(weight, bias):
     node = Linear(1, 1)
     node.params = [weight, bias]
     return node
+
+
+TUPLES = ()
+for _ in range(200):
+    TUPLES = TUPLES, TUPLES  # 2**200 of them, in a file of a few hundred bytes
 
 
 @pytest.mark.parametrize(
@@ -143,7 +160,16 @@ def linear(weight, bias):
         ({"image_size": "2x2"}, "its image size is"),
         ({"data": {"root": 1, "fingerprint": "0"}}, "its data root is no text"),
         ({"data": {"root": "flowers", "fingerprint": None}}, "its fingerprint of the photos is no text"),
+        ({"data": {"root": "\x1b[2J", "fingerprint": "0"}}, "control characters"),
+        ({"data": None}, "not a usable checkpoint"),
         ({"settings": {"split_seed": "0"}}, "its split seed is no whole number"),
+        ({"settings": {"split_seed": 10**5000}}, "its split seed is no whole number"),
+        ({"encoding_dim": True}, "its encoding_dim is no whole number"),
+        ({"epoch": -1}, "its epoch is no whole number"),
+        ({"valid_loss": float("nan")}, "its losses are no finite numbers"),
+        ({"image_size": [TUPLES, 2]}, "its image size is [(("),
+        ({"image_size": [2, 2, TUPLES]}, "its image size is [2, 2, (("),
+        ({"name": ["MLPAE"] * 1000}, "it holds the model ['MLPAE', 'MLPAE', "),
         ({"model": None}, "no BaseGraph"),
         ({"model": BaseGraph([Linear(12, 5), Linear(6, 12)])}, "expected 5 inputs"),
         ({"model": BaseGraph([Linear(12, 5)])}, "gives 5 numbers"),
@@ -171,22 +197,121 @@ def test_a_huge_array_that_is_only_declared_is_never_made(tmp_path):
     refusal(content.replace(shape, pickle.dumps((250, 250), protocol=4)[11:-2]), tmp_path)
 
 
+# Programs for the machine that opens pickles, each a way to take the memory, or to change what the next model will be.
+LINEAR, GRAPH, NDARRAY = b"cautograd.Nodes\nLinear\n", b"cautograd.BaseGraph\nBaseGraph\n", b"cnumpy\nndarray\n"
+MAKE_ARRAY, DTYPE = b"cnumpy._core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n"
+HOSTILE = {
+    "a call of Linear(10**6, 10**6)": LINEAR + b"(I1000000\nI1000000\ntR.",
+    "the same by INST": b"(I1000000\nI1000000\niautograd.Nodes\nLinear\n.",
+    "the same by OBJ": b"(" + LINEAR + b"I1000000\nI1000000\no.",
+    "a call of ndarray((10**6, 10**6))": NDARRAY + b"((I1000000\nI1000000\nttR.",
+    "an empty array of great shape": MAKE_ARRAY + b"(" + NDARRAY + b"(I1000000\nI1000000\ntc__builtin__\nbytes\ntR.",
+    "an array of objects": DTYPE + b"(S'O8'\nI0\nI1\ntR.",
+    "an array of great elements": DTYPE + b"(S'S1000000000'\nI0\nI1\ntR.",
+    "a place far up in the table": b"Nr\xff\xff\xff\x3f.",
+    "the same in text": b"Np1000000000\n.",
+    "a string of 2**62 bytes": b"\x8e" + (2**62).to_bytes(8, "little") + b".",
+    "a text of 2**31 bytes": b"X\xff\xff\xff\x7f.",
+    "a frame of 2**62 bytes": b"\x80\x04\x95" + (2**62).to_bytes(8, "little") + b"N.",
+    "a number of 2**31 bytes": b"\x8b\xff\xff\xff\x7f.",
+    "a number of 10,000 digits": b"L" + b"9" * 10_000 + b"L\n.",
+    "a million steps": b"N0" * 500_000 + b"N.",
+    "tuples in tuples, 2**200 in all": b")" + b"2\x86" * 200 + b".",
+    "five thousand lists in each other": b"]" * 5_000 + b"a" * 4_999 + b".",
+    "a node that has itself for a part": LINEAR + b")\x81q\x00}(S'params'\nh\x00S'saved'\nNS'grads'\n]ub.",
+    "a new method for Linear": LINEAR + b"N}S'forward'\nNs\x86b.",
+    "a new method for BaseGraph": GRAPH + b"N}S'forward'\n" + LINEAR + b"s\x86b.",
+    "new defaults for the maker of arrays": MAKE_ARRAY + b"N}S'__defaults__'\n(tss\x86b.",
+    "a persistent object": b"Pos.system\n.",
+    "an extension": b"\x82\x01.",
+    "the getattr chain": b"c__builtin__\ngetattr\n(cos\nsystem\nS'__call__'\ntR(S'true'\ntR.",
+    "a dotted name": b"\x80\x04\x8c\x0eautograd.Nodes\x8c\x15np.lib.os.system.extra\x93.",
+    "another name of the module": b"\x80\x04\x8c\x08autograd\x8c\x06Linear\x93.",
+    "no end": b"N",
+    "nothing to end with": b".",
+    "a dict for a model": b"}.",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pickles(name, tmp_path):
+    before = [vars(node).copy() for node in (Linear, ReLU, Sigmoid, BaseGraph)]
+    refusal(HOSTILE[name], tmp_path)
+    refusal(HOSTILE[name], tmp_path, checksum=False)
+    assert [vars(node) for node in (Linear, ReLU, Sigmoid, BaseGraph)] == before
+    save_checkpoint(make(), tmp_path / "BestModel_MLPAE.pkl")
+    assert type(load_checkpoint(tmp_path, "MLPAE")["model"][0]) is Linear  # and the next file is read as ever
+
+
+def test_hostile_files_take_no_memory(tmp_path):
+    """All hostile pickles once more, in a process that may take 1 GB more than it has."""
+    names = []
+    for i, content in enumerate(HOSTILE.values()):
+        (tmp_path / str(i)).mkdir()
+        checksum = hashlib.sha256(content).hexdigest().encode()
+        (tmp_path / str(i) / "BestModel_MLPAE.pkl").write_bytes(content + checksum)
+        names.append(str(tmp_path / str(i)))
+    code = """
+import re, sys
+from pathlib import Path
+from checkpoint import CheckpointError, load_checkpoint
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+before = peak()
+for folder in sys.argv[1:]:
+    try:
+        load_checkpoint(folder, "MLPAE")
+    except CheckpointError:
+        print(folder)
+print(peak() - before)
+"""
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("reads the peak of the memory as Linux gives it")
+    found = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=True)
+    *refused, kilobytes = found.stdout.split()
+    assert refused == names
+    assert int(kilobytes) < 50_000
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_no_flipped_bits_go_unnoticed(data):
+    content = bytearray(WHOLE)
+    for bit in data.draw(st.sets(st.integers(0, 8 * len(content) - 1), min_size=1, max_size=5)):
+        content[bit // 8] ^= 1 << bit % 8
+    with tempfile.TemporaryDirectory() as folder:
+        refusal(bytes(content), Path(folder), checksum=False)
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_damage_under_a_right_checksum_gives_an_error_or_a_whole_model(data):
+    content = bytearray(WHOLE[:-64])
+    for place in data.draw(st.sets(st.integers(0, len(content) - 1), min_size=1, max_size=5)):
+        content[place] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "BestModel_MLPAE.pkl")
+        path.write_bytes(content + hashlib.sha256(content).hexdigest().encode())
+        try:
+            model = load_checkpoint(folder, "MLPAE")["model"]
+        except CheckpointError:
+            return
+    output = model.forward(np.ones((1, 12), np.float32))
+    assert output.shape == (1, 12) and not np.isnan(output).any()
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300)
+def test_noise_is_refused(content):
+    with tempfile.TemporaryDirectory() as folder:
+        refusal(content, Path(folder))
+
+
 def test_no_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such checkpoint; train the model first"):
         load_checkpoint(tmp_path, "MLPAE")
-
-
-def test_prepare_folder(tmp_path):
-    prepare_folder(tmp_path / "new" / "one")
-    assert list((tmp_path / "new" / "one").iterdir()) == []
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="expected a folder to write in, found: "):
-        prepare_folder(tmp_path / "file")
-
-
-def test_both_names_of_numpys_array_maker_are_admitted():
-    admitted = checkpoint_module._ADMITTED
-    assert {("numpy._core.multiarray", "_reconstruct"), ("numpy.core.multiarray", "_reconstruct")} <= admitted.keys()
 
 
 # PyTorch's models
@@ -221,7 +346,8 @@ def test_a_checkpoint_of_the_other_model_is_refused(tmp_path):
         ({"encoding_dim": 6}, "size mismatch"),
         ({"image_size": [16, 8]}, "size mismatch"),
         ({"image_size": [10, 8]}, "expected multiples of 4"),
-        ({"image_size": [400_000, 400_000]}, "size mismatch"),
+        ({"image_size": [400_000, 400_000]}, "its image size is"),
+        ({"image_size": [40_000, 40_000]}, "size mismatch"),
         ({"encoding_dim": "5"}, "not a usable checkpoint"),
         ({"epoch": Calls(os.system, "true")}, "not a usable checkpoint"),
     ],
@@ -249,3 +375,111 @@ def test_a_damaged_pytorch_file_is_refused(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match="not a usable checkpoint"):
             load_checkpoint(tmp_path, "AE")
+
+
+def pytorch_parts(**weights):
+    torch.manual_seed(0)
+    model = Autoencoder(5, (8, 8))
+    return make(name="AE", model=model.state_dict() | weights, image_size=[8, 8])
+
+
+def pytorch_refusal(content, tmp_path):
+    path = tmp_path / "BestModel_AE.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a usable checkpoint") as error:
+        load_checkpoint(tmp_path, "AE")
+    return str(error.value)
+
+
+def saved(values):
+    content = io.BytesIO()
+    torch.save(values, content)
+    return content.getvalue()
+
+
+def repacked(content, compression=zipfile.ZIP_STORED, **parts):
+    """The archive again, with some of its parts changed, and right checksums."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(result, "w", compression) as new:
+        for name in old.namelist():
+            changed = [part for ending, part in parts.items() if name.endswith("/" + ending.replace("_", "/"))]
+            new.writestr(name, changed[0] if changed else old.read(name))
+    return result.getvalue()
+
+
+BIAS = "decoder.0.bias"
+
+
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        (lambda: torch.zeros(1).expand(512), "whole tensors"),
+        (lambda: torch.zeros(1).expand(10**6, 10**6), "whole tensors"),
+        (lambda: torch.zeros(512, dtype=torch.float64), "whole tensors"),
+        (lambda: torch.zeros(512, dtype=torch.int64), "whole tensors"),
+        (lambda: torch.zeros(512).to_sparse(), "whole tensors"),
+        (lambda: torch.zeros(1, dtype=torch.bfloat16).expand(10**12), "whole tensors"),
+        (lambda: torch.zeros(512, device="meta"), "whole tensors"),
+        (lambda: torch.quantize_per_tensor(torch.zeros(512), 1, 0, torch.qint8), "whole tensors"),
+        (lambda: torch.zeros(511), "size mismatch"),
+        (lambda: torch.full((512,), math.inf), "finite"),
+        (lambda: [0.0] * 512, "not a usable checkpoint"),
+        (lambda: None, "not a usable checkpoint"),
+    ],
+)
+def test_hostile_tensors(weight, reason, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, on kinds of tensors that it wants to see the end of
+        assert reason in pytorch_refusal(saved(pytorch_parts(**{BIAS: weight()})), tmp_path)
+
+
+def test_hostile_archives(tmp_path):
+    good = saved(pytorch_parts())
+    (tmp_path / "BestModel_AE.pth").write_bytes(repacked(good))
+    load_checkpoint(tmp_path, "AE")  # the way of packing is not what is refused below
+    bomb = repacked(good, zipfile.ZIP_DEFLATED, data_0=bytes(10**8))
+    assert len(bomb) < 10**6 and "it is compressed" in pytorch_refusal(bomb, tmp_path)
+    for content in (
+        repacked(good, data_0=b"1234"),  # less than the tensor is said to have
+        repacked(good, **{"data.pkl": b"cos\nsystem\n(S'true'\ntR."}),
+        repacked(good, **{"data.pkl": pickle.dumps(pytorch_parts(), protocol=2)}),
+        repacked(good, **{"data.pkl": b"\x80\x02Nr\xff\xff\xff\x3f."}),
+        repacked(good, byteorder=b"middle"),
+        saved(pytorch_parts() | {"model": {}}),
+        saved(pytorch_parts() | {"model": pytorch_parts()["model"] | {"more": torch.zeros(1)}}),
+        saved([1]),
+        saved(Autoencoder(5, (8, 8)).state_dict()),
+        pickle.dumps(pytorch_parts()),
+        WHOLE,
+        b"",
+        b"hello",
+        b"PK\x05\x06" + bytes(18),  # an archive with nothing in it
+    ):
+        pytorch_refusal(content, tmp_path)
+
+
+PYTORCH_WHOLE = saved(pytorch_parts())
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_no_flipped_bits_go_unnoticed_in_a_pytorch_file(data):
+    content = bytearray(PYTORCH_WHOLE)
+    for bit in data.draw(st.sets(st.integers(0, 8 * len(content) - 1), min_size=1, max_size=5)):
+        content[bit // 8] ^= 1 << bit % 8
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "BestModel_AE.pth").write_bytes(content)
+        try:
+            model = load_checkpoint(folder, "AE")["model"]
+        except CheckpointError:
+            return
+        for name, weight in pytorch_parts()["model"].items():  # the damage was between the parts of the archive
+            assert torch.equal(model.state_dict()[name], weight)
+
+
+def test_checkpoints_that_are_no_files(tmp_path):
+    (tmp_path / "BestModel_AE.pth").mkdir()
+    os.mkfifo(tmp_path / "BestModel_MLPAE.pkl")
+    for name in "AE", "MLPAE":
+        with pytest.raises(CheckpointError, match="it is no file"):
+            load_checkpoint(tmp_path, name)

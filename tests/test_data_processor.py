@@ -1,8 +1,22 @@
+import io
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
 import warnings
+import zlib
+from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from data_processor import FlowerDataset, create_flower_dataloaders, read_flowers, show_images, show_recover_results
@@ -174,6 +188,147 @@ def test_an_unusable_file_is_left_out_and_named(few_photos, capfd):
     message = capfd.readouterr().err
     assert "Left out 3 of 23 files" in message
     assert all(name in message for name in ("text.jpg", "nothing.png", "half.jpg"))
+
+
+def png_bomb(side):
+    """A grey picture of side x side pixels, in a file of a few kB to some hundred: nothing but zeros, well packed."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(side + 1)) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def spoil(folder):
+    """Puts into ``folder`` whatever people's folders hold that is no photo, and returns the names of those files."""
+    whole = (folder / "0.jpg").read_bytes()
+    (folder / "empty.jpg").write_bytes(b"")
+    for i in range(1, 4):
+        (folder / f"half {i}.jpg").write_bytes(whole[: len(whole) * i // 4])
+    (folder / "text.jpg").write_text("<html>404</html>")
+    (folder / "text.png").write_text("")
+    (folder / "bomb.png").write_bytes(png_bomb(30_000))
+    (folder / "smaller bomb.png").write_bytes(png_bomb(8_000))
+    (folder / "nowhere.jpg").symlink_to(folder / "nowhere")
+    (folder / "itself.jpg").symlink_to(folder / "itself.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    for name, header in (
+        ("a.tif", b"II*\x00\xff\xff\xff\xff"),
+        ("a.webp", b"RIFF\xff\xff\xff\xffWEBPVP8 "),
+        ("a.bmp", b"BM"),
+    ):
+        (folder / name).write_bytes(header)
+    unusable = {file.name for file in folder.iterdir()} - {file.name for file in folder.glob("[0-9].jpg")} - {"more"}
+    (folder / ".DS_Store").write_bytes(b"\x00\x00\x00\x01Bud1")
+    (folder / "._0.jpg").write_bytes(b"\x00\x05\x16\x07")
+    (folder / "Thumbs.db").write_bytes(b"")
+    (folder / "round and round").symlink_to(folder)
+    (folder / "up").symlink_to(folder.parent)
+    return unusable
+
+
+@pytest.fixture
+def spoilt(few_photos):
+    (few_photos / "nothing in it").mkdir()
+    (few_photos / ".hidden").mkdir()
+    (few_photos / ".hidden" / "1.jpg").write_bytes((few_photos / "rose" / "0.jpg").read_bytes())
+    return few_photos
+
+
+def test_what_is_no_photo_is_left_out_and_named(spoilt, tmp_path, capfd):
+    expected = read_flowers(spoilt, 8, 8)
+    unusable = spoil(spoilt / "rose")
+    assert len(unusable) >= 14
+    found = read_flowers(spoilt, 8, 8, log_dir=tmp_path)
+    # What the link "up" leads to is there a second time, but for the folder that it came from.
+    assert found.classes == ["nothing in it", "rose", "tulip"]
+    kept = [i for i, name in enumerate(found.names) if "/up/" not in name]
+    assert [found.names[i] for i in kept] == expected.names
+    assert torch.equal(found[kept][0], expected[:][0])
+    message = capfd.readouterr().err
+    assert f"Left out {len(unusable)} of {len(unusable) + len(found)} files" in message
+    assert f"and {len(unusable) - 10} more; {tmp_path / 'unusable_photos.txt'} names them all" in message
+    named = (tmp_path / "unusable_photos.txt").read_text().splitlines()
+    assert {Path(re.match(r"(.*?) \(", line)[1]).name for line in named} == unusable
+
+
+def test_strict(spoilt, few_photos):
+    assert len(read_flowers(spoilt, 8, 8, strict=True)) == 20
+    (few_photos / "rose" / "text.jpg").write_text("")
+    with pytest.raises(OSError, match=r"--strict: found 1 of 21 files that are no pictures: .*text\.jpg \("):
+        read_flowers(spoilt, 8, 8, strict=True)
+
+
+def test_a_folder_that_is_all_spoilt(tmp_path, few_photos):
+    (tmp_path / "root" / "rose").mkdir(parents=True)
+    shutil.copy(few_photos / "rose" / "0.jpg", tmp_path / "root" / "rose")
+    spoil(tmp_path / "root" / "rose")
+    with pytest.raises(OSError, match="1 usable photos in 1 class folders"):
+        read_flowers(tmp_path / "root", 8, 8)
+
+
+def test_a_bomb_takes_no_memory(tmp_path):
+    if not Path("/proc/self/status").exists():
+        pytest.skip("reads the peak of the memory as Linux gives it")
+    (tmp_path / "rose").mkdir()
+    for i in range(2):
+        Image.new("RGB", (9, 9)).save(tmp_path / "rose" / f"{i}.png")
+    (tmp_path / "rose" / "bomb.png").write_bytes(png_bomb(30_000))
+    (tmp_path / "rose" / "smaller bomb.png").write_bytes(png_bomb(8_000))
+    code = f"""
+import re
+from pathlib import Path
+from data_processor import read_flowers
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+before = peak()
+read_flowers({str(tmp_path)!r}, 8, 8)
+print(peak() - before)
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Left out 2 of 4 files" in found.stderr and int(found.stdout) < 60_000
+
+
+def test_names_in_other_scripts_and_pictures_that_move(tmp_path):
+    folder = tmp_path / "花 与 草" / "玫瑰 rose"
+    folder.mkdir(parents=True)
+    frames = [Image.new("P", (30, 30), i) for i in range(5)]
+    frames[0].save(folder / "动画.gif.png", format="GIF", save_all=True, append_images=frames[1:])
+    Image.new("RGB", (1, 1), ORANGE).save(folder / "一.png")
+    Image.new("RGB", (3000, 1), ORANGE).save(folder / "线 line.jpg")
+    if sys.platform == "linux":
+        Image.new("RGB", (9, 9), ORANGE).save(os.fsencode(folder) + b"/\xff.png", format="PNG")
+    training, validation = create_flower_dataloaders(2, tmp_path / "花 与 草", 8, 8)
+    assert len(training.dataset) + len(validation.dataset) == 3 + (sys.platform == "linux")
+    assert training.dataset.classes == ["玫瑰 rose"]
+    training.dataset.fingerprint()
+
+
+@given(st.data())
+@hypothesis.settings(max_examples=60)
+def test_damaged_pictures_end_nothing(data):
+    """Any bytes of a picture of any kind may be wrong: it is read as some picture, or left out."""
+    kind = data.draw(st.sampled_from(["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF"]))
+    picture = io.BytesIO()
+    Image.radial_gradient("L").resize((20, 20)).convert("RGB").save(picture, kind)
+    content = bytearray(picture.getvalue())
+    for place in data.draw(st.sets(st.integers(0, len(content) - 1), max_size=8)):
+        content[place] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own, on what it finds
+        root = Path(folder, "root", "rose")
+        root.mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (9, 9), ORANGE).save(root / f"{i}.png")
+        (root / "2.png").write_bytes(content[: data.draw(st.integers(0, len(content)))])
+        found = read_flowers(root.parent, 8, 8)
+    assert found.names[:2] == ["rose/0.png", "rose/1.png"] and len(found) in (2, 3)
+    assert torch.equal(found[0][0], found[1][0])
 
 
 def test_data_roots_that_are_none(tmp_path):

@@ -1,0 +1,62 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from files import alone, keep_previous, prepare_folder, remove_unfinished, write_whole
+
+
+@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "disk full"), KeyboardInterrupt()])
+def test_what_fails_leaves_the_old_file_and_nothing_else(step, error, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(type(error)) as raised:
+        write_whole(path, b"new")
+    if isinstance(error, OSError):
+        assert str(raised.value) == f"{path}: could not be written (disk full); what was there before still is"
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_unfinished_files_of_the_killed_are_removed(tmp_path):
+    path, other = tmp_path / "file", tmp_path / ".other.x.unfinished"
+    other.write_bytes(b"")
+    code = "import os, files; os.fsync = lambda _: os._exit(1); files.write_whole('file', b'new')"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment).returncode == 1
+    assert len(list(tmp_path.iterdir())) == 2 and not path.exists()
+    remove_unfinished(path)
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_keep_previous(tmp_path, capsys):
+    path = tmp_path / "model.pkl"
+    keep_previous(path)
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr().err == ""
+    write_whole(path, b"old")
+    keep_previous(path)
+    write_whole(path, b"new")
+    assert (tmp_path / "model.previous.pkl").read_bytes() == b"old"
+    assert "Kept model.pkl of an earlier run as" in capsys.readouterr().err
+
+
+def test_prepare_folder(tmp_path):
+    prepare_folder(tmp_path / "new" / "one")
+    assert list((tmp_path / "new" / "one").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="expected a folder to write in, found: "):
+        prepare_folder(tmp_path / "file")
+
+
+def test_alone(tmp_path):
+    with alone(tmp_path / "lock"), pytest.raises(BlockingIOError, match="held by another"), alone(tmp_path / "lock"):
+        pass
+    with alone(tmp_path / "lock"):
+        pass

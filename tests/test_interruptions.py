@@ -1,0 +1,272 @@
+"""Trainings that are cut off, and what is left of them. Each process here is a real one, and is really stopped."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, run_script
+
+import MLPAE_train_script
+import train_script
+from checkpoint import load_checkpoint, save_values
+
+SCRIPTS = {
+    "MLPAE": ["MLPAE_train_script.py"],
+    "AE": ["train_script.py", "--model", "AE"],
+    "VAE": ["train_script.py", "--model", "VAE"],
+}
+
+
+@pytest.fixture
+def flags(few_photos, tmp_path):
+    places = {"--data-root": few_photos, "--model-dir": tmp_path / "models", "--log-dir": tmp_path / "log"}
+    return ["--image-size", "8", *(str(part) for place in places.items() for part in place)]
+
+
+def start(name, *arguments, **options):
+    command = [sys.executable, ROOT / SCRIPTS[name][0], *SCRIPTS[name][1:], *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def train(name, *arguments):
+    main = MLPAE_train_script.main if name == "MLPAE" else train_script.main
+    main([*SCRIPTS[name][1:], *map(str, arguments)])
+
+
+def what_is_left(tmp_path, name):
+    """The bytes of the best model and of the history, which must not depend on what happened on the way."""
+    suffix = "pkl" if name == "MLPAE" else "pth"
+    files = tmp_path / "models" / f"BestModel_{name}.{suffix}", tmp_path / "log" / f"history_{name}.csv"
+    return [file.read_bytes() for file in files]
+
+
+def epoch_lines(text):
+    return [line for line in text.splitlines() if line.startswith("Epoch: ")]
+
+
+@pytest.mark.parametrize("name", os.environ.get("KILL", "MLPAE VAE").split())
+def test_killed_and_resumed_it_ends_with_the_same_bytes(name, flags, tmp_path):
+    kills = int(os.environ.get("KILLS", 12))
+    flags += ["--epochs", 7 * kills, "--patience", 7 * kills]
+    whole = run_script(*SCRIPTS[name], *flags)
+    assert whole.returncode == 0
+    expected = what_is_left(tmp_path, name)
+    for folder in "models", "log":
+        shutil.rmtree(tmp_path / folder)
+
+    log = ""
+    rng = random.Random()
+    for _ in range(kills):
+        process = start(name, *flags, "--resume")
+        for _ in range(rng.randint(1, 6)):
+            log += process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.02))
+        process.kill()
+        log += process.communicate()[0]
+        assert process.returncode == -signal.SIGKILL
+        if (tmp_path / "models" / f"BestModel_{name}.pkl").exists():
+            load_checkpoint(tmp_path / "models", name)
+    last = start(name, *flags, "--resume")
+    output, errors = last.communicate()
+    assert last.returncode == 0 and errors == ""
+    assert what_is_left(tmp_path, name) == expected
+    # No line of the log is lost; that of an epoch that was cut off after it was printed is there twice.
+    assert list(dict.fromkeys(epoch_lines(log + output))) == epoch_lines(whole.stdout)
+    assert (log + output).splitlines()[-2:] == whole.stdout.splitlines()[-2:]
+    left = {file.name for folder in ("models", "log") for file in (tmp_path / folder).iterdir()}
+    assert not any(name.endswith(".unfinished") for name in left)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_resumed_training_goes_on_where_it_was(name, flags, tmp_path, capsys):
+    train(name, *flags, "--epochs", 6, "--resume")
+    out, err = capsys.readouterr()
+    assert f"Found no {tmp_path / 'models' / f'LastEpoch_{name}.pth'} to resume" in err
+    expected = what_is_left(tmp_path, name)
+    train(name, *flags, "--epochs", 6, "--resume")  # there is nothing left to do
+    again, _ = capsys.readouterr()
+    assert again.splitlines()[2:] == ["Resumed after epoch 6", *out.splitlines()[-2:]]
+    assert what_is_left(tmp_path, name) == expected
+
+
+def test_resuming_stops_early_as_if_it_had_never_stopped(flags, tmp_path, capsys):
+    flags += ["--epochs", 200, "--patience", 3, "--lr", 30]
+    train("MLPAE", *flags)
+    out = capsys.readouterr().out
+    assert "Stopped early" in out
+    train("MLPAE", *flags, "--resume")
+    assert capsys.readouterr().out.splitlines()[3:] == out.splitlines()[-3:]
+
+
+def fails(name, arguments, capsys):
+    with pytest.raises(SystemExit) as exit:
+        train(name, *arguments)
+    out, err = capsys.readouterr()
+    assert exit.value.code == 2 and err.count("\n") == 1 and "Traceback" not in out + err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (["--lr", 2], "lr 2.0 now, 8.0 then"),
+        (["--seed", 5], "seed 5 now, 0 then"),
+        (["--image-size", 12], "image_size (12, 12) now, (8, 8) then"),
+        (["--epochs", 9, "--batch-size", 3], "batch_size 3 now, 16 then, epochs 9 now, 2 then"),
+        (["--split-seed", 1], "split_seed 1 now, 0 then, photos "),
+    ],
+)
+def test_a_state_belongs_to_its_settings(other, message, flags, tmp_path, capsys):
+    train("MLPAE", *flags, "--epochs", 2)
+    expected = what_is_left(tmp_path, "MLPAE")
+    capsys.readouterr()
+    error = fails("MLPAE", [*flags, "--epochs", 2, *other, "--resume"], capsys)
+    assert message in error and "train without --resume" in error
+    assert what_is_left(tmp_path, "MLPAE") == expected
+
+
+@pytest.mark.parametrize("name", ["MLPAE", "VAE"])
+def test_a_damaged_state_is_refused(name, flags, tmp_path, capsys):
+    train(name, *flags, "--epochs", 2)
+    path = tmp_path / "models" / f"LastEpoch_{name}.pth"
+    whole = path.read_bytes()
+    expected = what_is_left(tmp_path, name)
+    state = torch.load(path, weights_only=True)
+    damaged = [whole[: len(whole) * i // 20] for i in range(20)] + [b"hello"]
+    for part, value in ("weights", []), ("best", None), ("history", [1, 2]), ("optimizers", [1]), ("order", None):
+        save_values(state | {part: value}, path)
+        damaged.append(path.read_bytes())
+    state["weights"][0] = state["weights"][0].flatten()
+    save_values(state, path)
+    damaged.append(path.read_bytes())
+    capsys.readouterr()
+    for content in damaged:
+        path.write_bytes(content)
+        assert "found nothing to resume in it" in fails(name, [*flags, "--epochs", 2, "--resume"], capsys)
+    assert what_is_left(tmp_path, name) == expected
+    path.write_bytes(whole)
+    train(name, *flags, "--epochs", 2, "--resume")
+
+
+def test_a_new_training_leaves_the_state_of_the_last_aside(flags, tmp_path):
+    train("MLPAE", *flags, "--epochs", 2)
+    path = tmp_path / "models" / "LastEpoch_MLPAE.pth"
+    before = path.read_bytes()
+    train("MLPAE", *flags, "--epochs", 2, "--seed", 1)
+    assert path.with_name("LastEpoch_MLPAE.previous.pth").read_bytes() == before != path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["MLPAE", "AE"])
+def test_ctrl_c(name, flags, tmp_path):
+    process = start(name, *flags, "--epochs", 5000, "--patience", 5000)
+    while not process.stdout.readline().startswith("Epoch: 3"):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert errors == "Interrupted. To go on, give the same command with --resume.\n"
+    assert process.returncode == 130
+    assert load_checkpoint(tmp_path / "models", name)["epoch"] >= 1
+    assert (tmp_path / "models" / f"LastEpoch_{name}.pth").exists()
+
+
+def test_a_full_disk_leaves_the_old_model(flags, tmp_path, capsys):
+    """As the limit on the size of a file makes it; a small file system gives the same error by another number."""
+    train("MLPAE", *flags, "--epochs", 2)
+    expected = what_is_left(tmp_path, "MLPAE")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
+    process = start("MLPAE", *flags, "--epochs", 2, "--seed", 1, preexec_fn=limit)
+    _, errors = process.communicate()
+    assert process.returncode == 2 and errors.count("\n") == 1
+    assert "could not be written (File too large); what was there before still is" in errors
+    assert what_is_left(tmp_path, "MLPAE") == expected
+
+
+def test_a_full_file_system_leaves_the_old_model(flags, tmp_path):
+    small = tmp_path / "models"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        train("MLPAE", *flags, "--epochs", 1)
+        expected = what_is_left(tmp_path, "MLPAE")
+        (small / "fill").write_bytes(bytes(os.statvfs(small).f_bavail * os.statvfs(small).f_bsize - 50_000))
+        process = start("MLPAE", *flags, "--epochs", 2, "--seed", 1)
+        _, errors = process.communicate()
+        assert process.returncode == 2 and "No space left on device" in errors.splitlines()[-1]
+        assert what_is_left(tmp_path, "MLPAE") == expected
+        load_checkpoint(small, "MLPAE")
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_log_that_cannot_be_written_ends_in_one_line(flags):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, ROOT / "MLPAE_train_script.py", *flags, "--epochs", "2"]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert process.returncode == 2
+    assert process.stderr == "MLPAE_train_script.py: error: [Errno 28] No space left on device\n"
+
+
+def test_two_trainings_of_one_model_in_one_folder(flags, tmp_path, capsys):
+    long = [*flags, "--epochs", 5000, "--patience", 5000]
+    first = start("MLPAE", *long)
+    while not first.stdout.readline().startswith("Epoch: 2"):
+        pass
+    error = fails("MLPAE", [*flags, "--epochs", 2, "--seed", 1], capsys)
+    assert "found another training of MLPAE at work in this folder; wait for its end" in error
+    train("AE", *flags, "--epochs", 1)  # another model's files are others
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    assert load_checkpoint(tmp_path / "models", "MLPAE")["settings"]["seed"] == 0
+    train("MLPAE", *flags, "--epochs", 2, "--seed", 1)  # the lock ended with its holder
+    assert load_checkpoint(tmp_path / "models", "MLPAE")["settings"]["seed"] == 1
+
+
+def test_two_processes_draw_the_stand_in_set_once(tmp_path):
+    code = f"""
+import drawn_flowers
+drawn_flowers.draw_flowers.__defaults__ = 0, {{"astilbe": 40}}
+print(drawn_flowers.photos_or_drawn("{tmp_path}/none", "{tmp_path}/drawn"))
+"""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sorted("drawing" in error for error in errors) == [False, False, True]
+    assert len(list((tmp_path / "drawn" / "astilbe").iterdir())) == 40
+
+
+def test_nothing_is_written_but_in_the_folders_that_are_given(few_photos, tmp_path):
+    copy, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    shutil.copytree(ROOT, copy, ignore=lambda _, names: [n for n in names if not n.endswith((".py", "autograd"))])
+    elsewhere.mkdir()
+    before = sorted(copy.rglob("*"))
+    for file in before:
+        file.chmod(0o555 if file.is_dir() else 0o444)
+    copy.chmod(0o555)
+    trained = ["--model-dir", tmp_path / "models"]
+    quick = ["--log-dir", tmp_path / "log", "--image-size", "8", "--epochs", "1"]
+    photos = ["--data-root", few_photos, "--drawn-root", tmp_path / "drawn"]
+    for script, *arguments in (
+        ["MLPAE_train_script.py", *photos, *trained, *quick],
+        ["visualization.py", "--model", "MLPAE", *photos, *trained, "--vis-dir", tmp_path / "vis"],
+        ["random_generation.py", "--model", "MLPAE", *trained, "--vis-dir", tmp_path / "vis"],
+    ):
+        result = subprocess.run(
+            [sys.executable, "-B", copy / script, *arguments], cwd=elsewhere, capture_output=True, text=True
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+    assert sorted(copy.rglob("*")) == before and list(elsewhere.iterdir()) == []
+    assert len(list((tmp_path / "vis").iterdir())) == 3
