@@ -96,9 +96,8 @@ def load_values(path):
     content = _read(path)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = archive.infolist()
-        _expect(
-            all(part.compress_type == zipfile.ZIP_STORED for part in parts), "it is compressed, which ours never are"
-        )
+        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+        _expect(stored, "it is compressed, which ours never are")
         _expect(sum(part.file_size for part in parts) <= len(content), "its parts are larger than the whole")
         damaged = archive.testzip()
         _expect(damaged is None, f"the checksum of {damaged!r} in it does not fit")
@@ -245,6 +244,6 @@ def _rebuild_graph(checkpoint, stand_ins):
         else:
             _expect(not shapes, f"a {kind} has parameters")
         nodes.append(object.__new__(_NODES[kind]))
-        BaseNode.__init__(nodes[-1], *node.params)
+        BaseNode.__init__(nodes[-1], *map(np.array, node.params))  # copies: two nodes may name the same array
     _expect(rows == width, f"its model gives {rows} numbers, an image of its size has {width}")
     return BaseGraph(nodes)

@@ -114,7 +114,11 @@ def read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict=False, log_dir=None):
             pool.shutdown(cancel_futures=True)
             raise
     usable = [row for row, error in enumerate(errors) if error is None]
-    unusable = [f"{path} ({error or type(error).__name__})" for path, error in zip(paths, errors, strict=True) if error]
+    unusable = [
+        f"{path} ({str(error) or type(error).__name__})"
+        for path, error in zip(paths, errors, strict=True)
+        if error is not None
+    ]
     if unusable:
         _name_unusable(unusable, len(paths), strict, log_dir)
     if len(usable) < 2:

@@ -14,6 +14,7 @@ from MLPAE_train_script import build_autoencoder
 SIZES = [1728, 256, 128, 64, 128, 256, 1728]
 BATCH = 16
 LR = 0.1
+ROUNDS = 30
 
 
 def autograd_step(x):
@@ -109,12 +110,12 @@ def run(data_root):
         contenders["JAX jit"] = jax_step(x)
     except ImportError:
         print("\n(No row for JAX: it is not installed.)")
-    times = time_in_turn(contenders, rounds=30, calls=40, warm_up=20)
+    times = time_in_turn(contenders, rounds=ROUNDS, calls=40, warm_up=20)
     # Two operations for each weight and image in forward, in dL/dW and in dL/dx; the first layer's dL/dx is not needed.
     weights = [rows * columns for rows, columns in pairwise(SIZES)]
     operations = 2 * BATCH * (3 * sum(weights) - weights[0])
     peak = peak_flops()
-    times["arithmetic limit"] = [operations / peak] * 30
+    times["arithmetic limit"] = [operations / peak] * ROUNDS
     show(__doc__, times, "ms", against=["PyTorch eager", "its matrix products alone", "arithmetic limit"])
     print(
         f"\nThe limit: {operations / 1e6:.0f} million operations at the measured peak of {peak / 1e9:.0f} a nanosecond."
