@@ -137,8 +137,8 @@ def _pictures(folder, above=()):
         return
     try:
         entries = list(folder.iterdir())
-    except OSError as error:
-        print(f"Left out the folder {folder}: {error.strerror}", file=sys.stderr)
+    except OSError:
+        yield folder  # to be counted among what cannot be read
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -168,7 +168,7 @@ def _name_unusable(unusable, number, strict, log_dir, shown=10):
 def _read_photo(path, width, height):
     """Whatever the file holds, an RGB picture of this size: (height, width, 3) uint8."""
     if not path.is_file():  # opening a named pipe, for one, would wait for ever
-        raise OSError("not a file" if path.exists() else "leads nowhere")
+        raise OSError("a folder that cannot be read" if path.is_dir() else "no file")
     with Image.open(path) as photo:
         # JPEG can decode straight to a half, a quarter or an eighth; twice what is needed makes a fair picture.
         photo.draft("RGB", (2 * max(width, height), 2 * max(width, height)))
