@@ -3,7 +3,8 @@
     python MLPAE_train_script.py > log/train_MLPAE.txt
 
 The log goes to stdout, one line an epoch; the best model goes to models/BestModel_MLPAE.pkl. A training that was cut
-off goes on with --resume, and its log with >> in place of >.
+off goes on with --resume, and its log with >> in place of >. The loop over the epochs, with the best model and the
+early end, is ``train`` in training.py: the same for every model of the lab.
 """
 
 import math

@@ -5,7 +5,8 @@
     python train_script.py --model VAE > log/train_VAE.txt
 
 The log goes to stdout, one line an epoch; the best model goes to models/BestModel_AE.pth or models/BestModel_VAE.pth. A
-training that was cut off goes on with --resume, and its log with >> in place of >.
+training that was cut off goes on with --resume, and its log with >> in place of >. One epoch is in tasks.py, the loop
+over all of them in training.py.
 """
 
 import argparse
