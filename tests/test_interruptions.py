@@ -54,7 +54,7 @@ def epoch_lines(text):
 @pytest.mark.parametrize("name", os.environ.get("KILL", "MLPAE VAE").split())
 def test_killed_and_resumed_it_ends_with_the_same_bytes(name, flags, tmp_path):
     kills = int(os.environ.get("KILLS", 12))
-    flags += ["--epochs", 7 * kills, "--patience", 7 * kills]
+    flags += ["--epochs", 20 * kills, "--patience", 20 * kills]
     whole = run_script(*SCRIPTS[name], *flags)
     assert whole.returncode == 0
     expected = what_is_left(tmp_path, name)
@@ -63,14 +63,14 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(name, flags, tmp_path):
 
     log = ""
     rng = random.Random()
-    for _ in range(kills):
+    for kill in range(1, kills + 1):
         process = start(name, *flags, "--resume")
         for _ in range(rng.randint(1, 6)):
             log += process.stdout.readline()
         time.sleep(rng.uniform(0, 0.02))
         process.kill()
         log += process.communicate()[0]
-        assert process.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL, f"it came to its end before kill {kill}"
         if (tmp_path / "models" / f"BestModel_{name}.pkl").exists():
             load_checkpoint(tmp_path / "models", name)
     last = start(name, *flags, "--resume")
