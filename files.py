@@ -42,10 +42,9 @@ def write_whole(path, content):
         raise
 
 
-def remove_unfinished(path):
-    """Removes what writers of ``path`` left behind that were killed; call it where nobody else can be writing."""
-    path = Path(path)
-    for leftover in path.parent.glob(f".{path.name}.*.unfinished"):
+def remove_unfinished(folder, name):
+    """Removes what writers of a model's files left behind that were killed; for whoever holds the lock on them."""
+    for leftover in Path(folder).glob(f".*_{name}.*.unfinished"):
         leftover.unlink()
 
 

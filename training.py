@@ -55,8 +55,8 @@ def train(args, checkpoint, loader, train_one_epoch, validate, optimizers=(), di
         _undisturbed(args.model_dir, name),
         tqdm(desc="Training", total=args.epochs, unit="epoch", leave=False, disable=None) as progress,
     ):
-        for path in model_path, state_path, history_path:
-            remove_unfinished(path)
+        remove_unfinished(args.model_dir, name)
+        remove_unfinished(args.log_dir, name)
         if args.resume and state_path.exists():
             best, history = _restore(state_path, begun_with, model, loader, optimizers)
             log(f"Resumed after epoch {len(history)}")

@@ -26,14 +26,18 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(step, error, tmp_path, 
 
 
 def test_unfinished_files_of_the_killed_are_removed(tmp_path):
-    path, other = tmp_path / "file", tmp_path / ".other.x.unfinished"
-    other.write_bytes(b"")
-    code = "import os, files; os.fsync = lambda _: os._exit(1); files.write_whole('file', b'new')"
+    code = """
+import os, sys, files
+os.fsync = lambda _: os._exit(1)
+files.write_whole(sys.argv[1], b"new")
+"""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment).returncode == 1
-    assert len(list(tmp_path.iterdir())) == 2 and not path.exists()
-    remove_unfinished(path)
-    assert list(tmp_path.iterdir()) == [other]
+    names = ["BestModel_AE.pth", "BestModel_AE.previous.pth", "LastEpoch_AE.pth", "history_AE.csv", "BestModel_VAE.pth"]
+    for name in names:
+        assert subprocess.run([sys.executable, "-c", code, name], cwd=tmp_path, env=environment).returncode == 1
+    assert len(list(tmp_path.iterdir())) == 5 and not any((tmp_path / name).exists() for name in names)
+    remove_unfinished(tmp_path, "AE")
+    assert [file.name.startswith(".BestModel_VAE.pth.") for file in tmp_path.iterdir()] == [True]
 
 
 def test_keep_previous(tmp_path, capsys):
