@@ -17,7 +17,9 @@ def run(data_root):
 
     with tempfile.TemporaryDirectory() as folder:
         contenders = {
-            "MLPAE_train_script.py": lambda: script("MLPAE_train_script.py", "--data-root", data_root),
+            "MLPAE_train_script.py": lambda: script(
+                "MLPAE_train_script.py", "--data-root", data_root, "--log-dir", folder
+            ),
             "visualization.py": lambda: script(
                 "visualization.py", "--model", "MLPAE", "--data-root", data_root, "--vis-dir", folder
             ),

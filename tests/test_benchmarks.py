@@ -1,6 +1,7 @@
 """The benchmarks run and print their tables; how long anything takes is no matter for a test."""
 
 import re
+import sys
 
 import pytest
 
@@ -25,6 +26,7 @@ def test_tables(subject, few_photos, monkeypatch, capfd):
     monkeypatch.setattr(subject, "time_in_turn", briefly)
     if subject is step:
         monkeypatch.setattr(step, "ROUNDS", rounds)
+        monkeypatch.setitem(sys.modules, "jax", None)  # where there is one, its threads would upset the other tests
     name = subject.__name__.removeprefix("benchmarks.")
     benchmarks.main([name, "--data-root", str(few_photos)])
     out, err = capfd.readouterr()
