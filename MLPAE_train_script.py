@@ -12,8 +12,7 @@ import math
 import numpy as np
 
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
-from command_line import Parser, image_size, log_settings, one_line_errors, positive_float, positive_int, seed
-from drawn_flowers import photos_or_drawn
+from command_line import Parser, image_size, one_line_errors, positive_float, positive_int, seed
 
 ENCODING_DIM = 64
 ASKED = {"train": 0.03, "valid": 0.03}  # by the handout, of the losses
@@ -97,24 +96,10 @@ def main(argv=None):
     # Only now, past the arguments, so that --help need not wait for PyTorch.
     import torch
 
-    from data_processor import create_flower_dataloaders
-    from files import prepare_folder
-    from training import train
+    from training import prepare, train
 
-    prepare_folder(args.model_dir)
-    prepare_folder(args.log_dir)
-    data_root = photos_or_drawn(args.data_root, args.drawn_root)
-    training, validation = create_flower_dataloaders(
-        args.batch_size,
-        data_root,
-        *args.image_size,
-        seed=args.seed,
-        split_seed=args.split_seed,
-        strict=args.strict,
-        log_dir=args.log_dir,
-    )
+    training, validation, data = prepare(args)
     model = build_autoencoder(3 * math.prod(args.image_size), np.random.default_rng(args.seed))
-    log_settings(args, data_root, training, validation)
 
     # NumPy does the arithmetic here. PyTorch only hands out batches, and its threads would fight NumPy's for the cores.
     torch.set_num_threads(1)
@@ -125,7 +110,7 @@ def main(argv=None):
             "model": model,
             "encoding_dim": ENCODING_DIM,
             "image_size": list(args.image_size),
-            "data": {"root": str(data_root), "fingerprint": training.dataset.fingerprint()},
+            "data": data,
         },
         training,
         train_one_epoch=lambda epoch: train_one_epoch(model, training, learning_rate(epoch, args.epochs, args.lr)),

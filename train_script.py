@@ -11,8 +11,7 @@ over all of them in training.py.
 
 import argparse
 
-from command_line import Parser, image_size, log_settings, one_line_errors, positive_float, positive_int, seed
-from drawn_flowers import photos_or_drawn
+from command_line import Parser, image_size, one_line_errors, positive_float, positive_int, seed
 
 
 def parse_arguments(argv):
@@ -53,10 +52,8 @@ def main(argv=None):
     # Only now, past the arguments, so that --help need not wait for PyTorch.
     import torch
 
-    from data_processor import create_flower_dataloaders
-    from files import prepare_folder
     from tasks import TASKS, make_optimizer, train_one_epoch, validate
-    from training import train
+    from training import prepare, train
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise OSError("--device: found no GPU that PyTorch can use, expected one for cuda; take --device cpu")
@@ -65,23 +62,10 @@ def main(argv=None):
     task = TASKS[args.model]
     epochs, lr, asked = task.optimizers[args.optimizer]
     args.epochs, args.lr = getattr(args, "epochs", epochs), getattr(args, "lr", lr)
-    prepare_folder(args.model_dir)
-    prepare_folder(args.log_dir)
-    data_root = photos_or_drawn(args.data_root, args.drawn_root)
-    training, validation = create_flower_dataloaders(
-        args.batch_size,
-        data_root,
-        *args.image_size,
-        seed=args.seed,
-        split_seed=args.split_seed,
-        device=args.device,
-        strict=args.strict,
-        log_dir=args.log_dir,
-    )
+    training, validation, data = prepare(args, args.device)
     torch.manual_seed(args.seed)
     model = task.model(task.encoding_dim, args.image_size).to(args.device, memory_format=torch.channels_last)
     optimizer, schedule = make_optimizer(args.optimizer, model, args.lr, args.epochs * len(training))
-    log_settings(args, data_root, training, validation)
     train(
         args,
         {
@@ -89,7 +73,7 @@ def main(argv=None):
             "model": model,
             "encoding_dim": task.encoding_dim,
             "image_size": list(args.image_size),
-            "data": {"root": str(data_root), "fingerprint": training.dataset.fingerprint()},
+            "data": data,
         },
         training,
         train_one_epoch=lambda epoch: train_one_epoch(model, training, task, optimizer, schedule),

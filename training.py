@@ -18,11 +18,36 @@ from tqdm import tqdm
 
 from autograd import BaseGraph
 from checkpoint import CheckpointError, checkpoint_path, load_values, save_checkpoint, save_values
-from command_line import log
-from files import alone, keep_previous, remove_unfinished, write_whole
+from command_line import log, log_settings
+from data_processor import create_flower_dataloaders
+from drawn_flowers import photos_or_drawn
+from files import alone, keep_previous, prepare_folder, remove_unfinished, write_whole
 
 # Settings that change where things are, not what comes out.
 PLACES = {"data_root", "drawn_root", "model_dir", "log_dir", "strict", "resume"}
+
+
+def prepare(args, device="cpu"):
+    """What every training needs first: folders to write in, photos or drawn flowers, and the settings in the log.
+
+    Returns:
+        The loaders of the training and the validation photos, and the "data" part of a checkpoint.
+    """
+    prepare_folder(args.model_dir)
+    prepare_folder(args.log_dir)
+    data_root = photos_or_drawn(args.data_root, args.drawn_root)
+    training, validation = create_flower_dataloaders(
+        args.batch_size,
+        data_root,
+        *args.image_size,
+        seed=args.seed,
+        split_seed=args.split_seed,
+        device=device,
+        strict=args.strict,
+        log_dir=args.log_dir,
+    )
+    log_settings(args, data_root, training, validation)
+    return training, validation, {"root": str(data_root), "fingerprint": training.dataset.fingerprint()}
 
 
 def train(args, checkpoint, loader, train_one_epoch, validate, optimizers=(), digits=4, asked=()):

@@ -26,7 +26,7 @@ def our_epoch(name, loader):
 
 
 def plain_epoch(name, dataset):
-    """The loop of a tutorial, with the model, the losses, the mirroring and the optimizer of our own."""
+    """The loop of a tutorial, with the model, the losses and the optimizer of our own."""
     task = TASKS[name]
     model = task.model()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
