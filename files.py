@@ -35,7 +35,7 @@ def write_whole(path, content):
         os.chmod(unfinished, 0o644)
         os.replace(unfinished, path)
     except BaseException as error:
-        os.unlink(unfinished)
+        Path(unfinished).unlink(missing_ok=True)  # gone already, if Ctrl-C came just after the replacement
         if isinstance(error, OSError):
             reason = error.strerror or error
             raise OSError(f"{path}: could not be written ({reason}); what was there before still is") from None

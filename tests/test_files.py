@@ -25,6 +25,21 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(step, error, tmp_path, 
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_ctrl_c_just_after_the_replacement(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+    replace = os.replace
+
+    def replace_and_stop(*paths):
+        replace(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replace_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
 def test_unfinished_files_of_the_killed_are_removed(tmp_path):
     code = """
 import os, sys, files
