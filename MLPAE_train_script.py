@@ -12,32 +12,19 @@ import math
 import numpy as np
 
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
-from command_line import Parser, image_size, one_line_errors, positive_float, positive_int, seed
+from command_line import Parser, add_training_flags, one_line_errors
 
-ENCODING_DIM = 64
 ASKED = {"train": 0.03, "valid": 0.03}  # by the handout, of the losses
 
 
 def parse_arguments(argv):
     parser = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.")
-    parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
-    parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
-    parser.add_argument("--model-dir", default="./models", help="where the best model goes")
-    parser.add_argument("--log-dir", default="./log", help="where the history of the losses goes")
-    parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
-    parser.add_argument("--batch-size", type=positive_int, default=16, help="images in a batch")
-    parser.add_argument("--epochs", type=positive_int, default=100, help="times through the training photos, at most")
-    parser.add_argument("--lr", type=positive_float, default=8.0, help="highest learning rate")
-    parser.add_argument("--patience", type=positive_int, default=20, help="epochs to wait for a better model")
-    parser.add_argument("--seed", type=seed, default=0, help="of the first weights and the order of the photos")
-    parser.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
-    parser.add_argument("--strict", action="store_true", help="make an error of a photo that cannot be read")
-    parser.add_argument("--resume", action="store_true", help="go on with a training that was cut off")
+    add_training_flags(parser, encoding_dim=64, epochs=100, lr=8.0, patience=20)
     return parser.parse_args(argv)
 
 
-def build_autoencoder(input_dim, rng):
-    """The autoencoder, input_dim - 256 - 128 - 64 - 128 - 256 - input_dim: (N, input_dim) in [0, 1] -> the same.
+def build_autoencoder(input_dim, rng, encoding_dim=64):
+    """The autoencoder: (N, input_dim) in [0, 1] -> the same, by way of 256, 128, encoding_dim, 128 and 256 numbers.
 
     ReLU between the layers, but for the latent vector, which is free to be negative; Sigmoid at the end.
     """
@@ -46,10 +33,10 @@ def build_autoencoder(input_dim, rng):
         ReLU(),
         Linear(256, 128, rng),
         ReLU(),
-        Linear(128, ENCODING_DIM, rng),
+        Linear(128, encoding_dim, rng),
     ]
     decoder = [
-        Linear(ENCODING_DIM, 128, rng),
+        Linear(encoding_dim, 128, rng),
         ReLU(),
         Linear(128, 256, rng),
         ReLU(),
@@ -99,7 +86,7 @@ def main(argv=None):
     from training import prepare, train
 
     training, validation, data = prepare(args)
-    model = build_autoencoder(3 * math.prod(args.image_size), np.random.default_rng(args.seed))
+    model = build_autoencoder(3 * math.prod(args.image_size), np.random.default_rng(args.seed), args.encoding_dim)
 
     # NumPy does the arithmetic here. PyTorch only hands out batches, and its threads would fight NumPy's for the cores.
     torch.set_num_threads(1)
@@ -108,13 +95,13 @@ def main(argv=None):
         {
             "name": "MLPAE",
             "model": model,
-            "encoding_dim": ENCODING_DIM,
+            "encoding_dim": args.encoding_dim,
             "image_size": list(args.image_size),
             "data": data,
         },
         training,
         train_one_epoch=lambda epoch: train_one_epoch(model, training, learning_rate(epoch, args.epochs, args.lr)),
-        validate=lambda: {"MSE": validate(model, validation)},
+        validate=lambda: {"Loss": validate(model, validation)},
         asked=ASKED,
     )
 

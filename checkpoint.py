@@ -2,7 +2,7 @@
 
 A checkpoint is a dict: the model, what is needed to rebuild it, and where it came from.
 
-    name          MLPAE, AE or VAE
+    name          MLPAE, AE, VAE, VAE_calibrated, GAN or DDPM
     model         a BaseGraph, or a PyTorch model (in the file: its state_dict)
     encoding_dim  the size of the latent vector
     image_size    [width, height] in pixels
@@ -34,10 +34,12 @@ import torch
 from Autoencoder import Autoencoder
 from autograd import BaseGraph, Linear, ReLU, Sigmoid
 from autograd.BaseNode import BaseNode
+from Diffusion import Diffusion
 from files import write_whole
-from VarAutoencoder import VarAutoencoder
+from GAN import GAN
+from VarAutoencoder import CalibratedVAE, VarAutoencoder
 
-PYTORCH_MODELS = {model.name: model for model in (Autoencoder, VarAutoencoder)}
+PYTORCH_MODELS = {model.name: model for model in (Autoencoder, VarAutoencoder, CalibratedVAE, GAN, Diffusion)}
 
 
 class CheckpointError(OSError):
@@ -150,15 +152,16 @@ def _is_number(value, lowest, limit):
 
 def _rebuild(checkpoint):
     """The PyTorch model with its weights; raises where they do not fit it or are not finite."""
-    weights = checkpoint["model"]
-    for weight in weights.values():
-        plain = type(weight) is torch.Tensor and weight.layout == torch.strided and weight.dtype == torch.float32
-        # An expanded tensor shows one number many times over: any size, for no bytes.
-        whole = plain and weight.device.type == "cpu" and 4 * weight.numel() <= weight.untyped_storage().nbytes()
-        _expect(whole, "its weights are not all whole tensors of floats")
-    _expect(all(torch.isfinite(weight).all() for weight in weights.values()), "its weights are not all finite numbers")
     with torch.device("meta"):  # takes no memory, whatever size the file asks for
         model = PYTORCH_MODELS[checkpoint["name"]](checkpoint["encoding_dim"], checkpoint["image_size"])
+    weights, expected = checkpoint["model"], model.state_dict()
+    _expect(weights.keys() == expected.keys(), "its weights are not those of the model")
+    for name, weight in weights.items():
+        plain = type(weight) is torch.Tensor and weight.layout == torch.strided and weight.dtype == expected[name].dtype
+        # An expanded tensor shows one number many times over: any size, for no bytes.
+        whole = plain and weight.device.type == "cpu" and weight.nbytes <= weight.untyped_storage().nbytes()
+        _expect(whole, f"its weights are not all whole tensors of {expected[name].dtype}")
+    _expect(all(torch.isfinite(weight).all() for weight in weights.values()), "its weights are not all finite numbers")
     model.load_state_dict(weights, assign=True)
     return model
 

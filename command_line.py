@@ -21,6 +21,36 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
+def add_training_flags(parser, **defaults):
+    """Adds the flags that all trainings share.
+
+    Args:
+        defaults: of those flags whose defaults differ, as in ``epochs=100``. A default in words is for --help alone:
+            where nobody gave the flag, it is absent, and the script knows what to fill in.
+    """
+
+    def add(flag, kind, words):
+        default = defaults[flag]
+        if isinstance(default, str):
+            default, words = argparse.SUPPRESS, f"{words} (default: {default})"
+        parser.add_argument(f"--{flag.replace('_', '-')}", type=kind, default=default, help=words)
+
+    parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
+    parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
+    parser.add_argument("--model-dir", default="./models", help="where the best model goes")
+    parser.add_argument("--log-dir", default="./log", help="where the history of the losses goes")
+    parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
+    add("encoding_dim", positive_int, "numbers in a latent vector")
+    parser.add_argument("--batch-size", type=positive_int, default=16, help="images in a batch")
+    add("epochs", positive_int, "times through the training photos, at most")
+    add("lr", positive_float, "highest learning rate")
+    add("patience", positive_int, "epochs to wait for a better model")
+    parser.add_argument("--seed", type=seed, default=0, help="of the first weights and the order of the photos")
+    parser.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
+    parser.add_argument("--strict", action="store_true", help="make an error of a photo that cannot be read")
+    parser.add_argument("--resume", action="store_true", help="go on with a training that was cut off")
+
+
 def log(line):
     """Prints a line of the log: on stdout, at once, and clear of any progress bar."""
     with tqdm.external_write_mode():

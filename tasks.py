@@ -1,64 +1,26 @@
-"""What Parts 3 and 4 train, and how: models and losses, optimizers, and one epoch of training or validation."""
+"""What train_script.py trains, and how: models and losses, optimizers, and one epoch of training or validation."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch.nn.functional import mse_loss
+from torch.optim.swa_utils import AveragedModel
 
-from Autoencoder import AE_ENCODING_DIM, Autoencoder
-from VarAutoencoder import VAE_ENCODING_DIM, VAE_loss_function, VAE_loss_terms, VarAutoencoder
-
-
-class Task(NamedTuple):
-    """What is particular to training one of the models."""
-
-    model: type
-    encoding_dim: int
-    loss_function: Callable  # (outputs, images) -> a number to minimise
-    terms: Callable  # (outputs, images) -> the numbers that the loss is the sum of, by name
-    weight: Callable  # size of a batch -> how much its loss counts: a mean once an image, a sum as one of 16 images
-    options: dict  # of the model's forward
-    digits: int  # of a loss in the log
-    # by optimizer: epochs, highest learning rate, and what the handout asks of the training and the validation loss
-    optimizers: dict
-
-
-VAE_LOSS_TERMS = ["Squared Error", "KL Divergence"]
-
-TASKS = {
-    "AE": Task(
-        Autoencoder,
-        AE_ENCODING_DIM,
-        mse_loss,
-        lambda outputs, images: {"MSE": mse_loss(outputs, images)},
-        weight=lambda n: n,
-        options={},
-        digits=4,
-        optimizers={"AdamW": (15, 3e-3, {"train": 0.01, "valid": 0.012}), "SGD": (60, 5.0, {"train": 0.015})},
-    ),
-    "VAE": Task(
-        VarAutoencoder,
-        VAE_ENCODING_DIM,
-        VAE_loss_function,
-        lambda outputs, images: dict(zip(VAE_LOSS_TERMS, VAE_loss_terms(outputs, images), strict=True)),
-        weight=lambda n: 16,
-        options={"antithetic": True},
-        digits=2,
-        optimizers={"AdamW": (20, 3e-3, {"train": 800, "valid": 800}), "SGD": (60, 1e-4, {"train": 800, "valid": 800})},
-    ),
-}
-
-
-def make_optimizer(name, model, lr, steps):
-    """The optimizer, and a schedule that takes its rate up to ``lr`` and down again, once over all the steps."""
-    if name == "SGD":
-        optimizer = torch.optim.SGD(model.parameters(), lr, fused=True)
-    else:
-        # A shorter memory and a stronger decay than usual: the runs are short, and 64 numbers overfit 2,000 photos.
-        optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.3, fused=True)
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, cycle_momentum=False)
+from Autoencoder import Autoencoder
+from data_processor import mirror_half
+from Diffusion import DDPM_loss_function, Diffusion
+from GAN import GAN, GAN_loss_function
+from kernel_distance import Features, kernel_distance, random_network
+from VarAutoencoder import (
+    CalibratedVAE,
+    VAE_loss_function,
+    VAE_loss_terms,
+    VarAutoencoder,
+    calibrated_VAE_loss_function,
+)
 
 
 def train_one_epoch(model, loader, task, optimizer, schedule):
@@ -66,8 +28,7 @@ def train_one_epoch(model, loader, task, optimizer, schedule):
     model.train()
     total = 0
     for images, _ in loader:
-        mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-        images = torch.where(mirrored, images.flip(3), images)
+        images = mirror_half(images)
         outputs = model(images, **task.options)
         loss = task.loss_function(outputs, images)
         optimizer.zero_grad()
@@ -80,10 +41,133 @@ def train_one_epoch(model, loader, task, optimizer, schedule):
 
 @torch.no_grad()
 def validate(model, loader, task):
-    """The means of the terms of the loss, by name."""
+    """The mean loss and whatever else is to be logged, by name, with the same random numbers in each epoch."""
     model.eval()
     totals = defaultdict(float)
-    for images, _ in loader:
-        for term, value in task.terms(model(images, **task.options), images).items():
-            totals[term] += task.weight(len(images)) * value
-    return {term: total.item() / len(loader.dataset) for term, total in totals.items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for images, _ in loader:
+            outputs = model(images, **task.options)
+            values = {"Loss": task.loss_function(outputs, images)} | task.terms(outputs, images)
+            for name, value in values.items():
+                totals[name] += task.weight(len(images)) * value
+    return {name: total.item() / len(loader.dataset) for name, total in totals.items()}
+
+
+def validate_pictures(model, loader, task):
+    """How far pictures by the model are from the loader's photos, which no loss of a GAN's can tell.
+
+    They are seen by a random network, another one than in sample_quality.py.
+
+    Raises:
+        OSError: there is no distance to a single photo.
+    """
+    photos, _ = loader.dataset[:]
+    if len(photos) < 2:
+        raise OSError("found one validation photo, expected more to measure pictures by; give at least 10 photos")
+    features = Features(random_network(seed=1000).to(photos.device), photos)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pictures = model.eval().sample(len(photos))
+    return {"Loss": kernel_distance(features(pictures), features(photos)).item()}
+
+
+class Recipe(NamedTuple):
+    """How an optimizer is used where no flag says otherwise."""
+
+    epochs: int
+    lr: float  # the highest
+    asked: dict | None = None  # by the handout, of the training and the validation loss
+    weight_decay: float = 0
+    betas: tuple = (0.9, 0.98)  # the second for a shorter memory than usual: the runs are short
+    patience: int | None = 15  # epochs to wait for a better model; None: all of them
+
+
+class Task(NamedTuple):
+    """What is particular to training one of the models."""
+
+    model: type
+    loss_function: Callable  # (outputs, images) -> a number to minimise
+    recipes: dict  # by optimizer
+    terms: Callable = lambda outputs, images: {}  # (outputs, images) -> what to log beside the loss, by name
+    weight: Callable = lambda n: n  # size of a batch -> how much its loss counts: a mean once an image, a sum as 16
+    options: Mapping = MappingProxyType({})  # of the model's forward
+    validate: Callable = validate
+    averaged: bool = False  # what is kept is the average of the weights over the steps
+    digits: int = 4  # of a loss in the log
+
+
+def VAE_terms(outputs, images):
+    return dict(zip(["Squared Error", "KL Divergence"], VAE_loss_terms(outputs, images), strict=True))
+
+
+VAE = Task(
+    VarAutoencoder,
+    VAE_loss_function,
+    recipes={
+        # A stronger decay than usual: 64 numbers overfit 2,000 photos.
+        "AdamW": Recipe(20, 3e-3, {"train": 800, "valid": 800}, weight_decay=0.3),
+        "SGD": Recipe(60, 1e-4, {"train": 800, "valid": 800}),
+    },
+    terms=VAE_terms,
+    weight=lambda n: 16,
+    options={"antithetic": True},
+    digits=2,
+)
+
+TASKS = {
+    "AE": Task(
+        Autoencoder,
+        mse_loss,
+        recipes={
+            "AdamW": Recipe(15, 3e-3, {"train": 0.01, "valid": 0.012}, weight_decay=0.3),
+            "SGD": Recipe(60, 5.0, {"train": 0.015}),
+        },
+    ),
+    "VAE": VAE,
+    "VAE_calibrated": VAE._replace(
+        model=CalibratedVAE,
+        loss_function=calibrated_VAE_loss_function,
+        recipes={"AdamW": Recipe(40, 2e-3, weight_decay=0.3)},
+        terms=lambda outputs, images: {"VAE Loss": VAE_loss_function(outputs, images)} | VAE_terms(outputs, images),
+    ),
+    "GAN": Task(
+        GAN,
+        GAN_loss_function,
+        recipes={"AdamW": Recipe(200, 1e-3, betas=(0.5, 0.99), patience=None)},
+        validate=validate_pictures,
+        averaged=True,
+    ),
+    "DDPM": Task(
+        Diffusion,
+        DDPM_loss_function,
+        recipes={"AdamW": Recipe(90, 2e-3, weight_decay=0.01, patience=None)},
+        averaged=True,
+    ),
+}
+
+
+def make_optimizer(name, model, recipe, lr, steps):
+    """The optimizer, and a schedule that takes its rate up to ``lr`` and down again, once over all the steps."""
+    if name == "SGD":
+        optimizer = torch.optim.SGD(model.parameters(), lr, fused=True)
+    else:
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+        )
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, cycle_momentum=False)
+
+
+def average_of(model, optimizer):
+    """An AveragedModel that follows the model at each step of its optimizer.
+
+    The average is exponential, over the last thousand steps or so; early in training over fewer, so that it soon
+    forgets how the weights began.
+    """
+
+    def follow(average, weight, steps):
+        return average.lerp(weight, 1 - min(0.999, (1 + steps) / (10 + steps)))
+
+    averaged = AveragedModel(model, avg_fn=follow)
+    optimizer.register_step_post_hook(lambda *_: averaged.update_parameters(model))
+    return averaged

@@ -1,47 +1,43 @@
-"""Parts 3 and 4: trains the convolutional autoencoder (AE) or the variational one (VAE) on photos of flowers.
+"""Parts 3 and 4: trains the convolutional autoencoder, the variational one, or what comes after them.
 
     python train_script.py --model AE --optimizer SGD > log/train_AE_SGD.txt
     python train_script.py --model AE > log/train_AE.txt
     python train_script.py --model VAE > log/train_VAE.txt
+    python train_script.py --model VAE_calibrated|GAN|DDPM
 
-The log goes to stdout, one line an epoch; the best model goes to models/BestModel_AE.pth or models/BestModel_VAE.pth. A
-training that was cut off goes on with --resume, and its log with >> in place of >. One epoch is in tasks.py, the loop
-over all of them in training.py.
+The log goes to stdout, one line an epoch; the best model goes to models/BestModel_AE.pth, and so on. A training that
+was cut off goes on with --resume, and its log with >> in place of >. One epoch is in tasks.py, the loop over all of
+them in training.py.
 """
 
 import argparse
 
-from command_line import Parser, image_size, one_line_errors, positive_float, positive_int, seed
+from command_line import Parser, add_training_flags, one_line_errors
+
+MODELS = ["AE", "VAE", "VAE_calibrated", "GAN", "DDPM"]
 
 
 def parse_arguments(argv):
-    parser = Parser("Trains the convolutional autoencoder of Part 3 or the variational one of Part 4.")
-    parser.add_argument("--model", choices=["AE", "VAE"], required=True, default=argparse.SUPPRESS, help="which one")
-    parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
-    parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
-    parser.add_argument("--model-dir", default="./models", help="where the best model goes")
-    parser.add_argument("--log-dir", default="./log", help="where the history of the losses goes")
-    parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
-    parser.add_argument("--batch-size", type=positive_int, default=16, help="images in a batch")
-    parser.add_argument("--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="SGD: plain, without momentum")
+    parser = Parser("Trains a model of Parts 3 and 4 on photos of flowers.")
+    parser.add_argument("--model", choices=MODELS, required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument(
-        "--epochs", type=positive_int, default=argparse.SUPPRESS, help="(default: 15 for AE, 20 for VAE, 60 with SGD)"
+        "--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="SGD: plain, without momentum, for AE and VAE"
     )
-    parser.add_argument(
-        "--lr",
-        type=positive_float,
-        default=argparse.SUPPRESS,
-        help="highest learning rate (default: 0.003; with SGD 5 for AE, 0.0001 for VAE)",
-    )
-    parser.add_argument("--patience", type=positive_int, default=15, help="epochs to wait for a better model")
-    parser.add_argument("--seed", type=seed, default=0, help="of the first weights and the order of the photos")
-    parser.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
-    parser.add_argument("--strict", action="store_true", help="make an error of a photo that cannot be read")
-    parser.add_argument("--resume", action="store_true", help="go on with a training that was cut off")
+    add_training_flags(
+        parser,
+        encoding_dim="64; DDPM has no latent vector",
+        epochs="15 for AE, 20 for VAE, 60 for both with SGD, 40 for VAE_calibrated, 200 for GAN, 90 for DDPM",
+        lr="0.003 for AE and VAE, with SGD 5 and 0.0001; 0.001 for GAN, 0.002 for VAE_calibrated and DDPM",
+        patience="15; all epochs for GAN and DDPM",
+    )
     args = parser.parse_args(argv)
     if any(side % 4 for side in args.image_size):
         parser.error("argument --image-size: found {} x {}, expected multiples of 4".format(*args.image_size))
+    if args.model == "DDPM" and "encoding_dim" in args:
+        parser.error("argument --encoding-dim: DDPM has no latent vector; leave it out")
+    if args.optimizer == "SGD" and args.model not in ("AE", "VAE"):
+        parser.error(f"argument --optimizer: found SGD, expected AdamW for {args.model}")
     return args
 
 
@@ -52,7 +48,7 @@ def main(argv=None):
     # Only now, past the arguments, so that --help need not wait for PyTorch.
     import torch
 
-    from tasks import TASKS, make_optimizer, train_one_epoch, validate
+    from tasks import TASKS, average_of, make_optimizer, train_one_epoch
     from training import prepare, train
 
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -60,27 +56,36 @@ def main(argv=None):
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     task = TASKS[args.model]
-    epochs, lr, asked = task.optimizers[args.optimizer]
-    args.epochs, args.lr = getattr(args, "epochs", epochs), getattr(args, "lr", lr)
-    training, validation, data = prepare(args, args.device)
+    recipe = task.recipes[args.optimizer]
+    args.epochs = getattr(args, "epochs", recipe.epochs)
+    args.lr = getattr(args, "lr", recipe.lr)
+    args.patience = getattr(args, "patience", recipe.patience or args.epochs)
+
     torch.manual_seed(args.seed)
-    model = task.model(task.encoding_dim, args.image_size).to(args.device, memory_format=torch.channels_last)
-    optimizer, schedule = make_optimizer(args.optimizer, model, args.lr, args.epochs * len(training))
+    size = {"encoding_dim": args.encoding_dim} if "encoding_dim" in args else {}
+    model = task.model(image_size=args.image_size, **size).to(args.device, memory_format=torch.channels_last)
+    args.encoding_dim = model.encoding_dim
+    training, validation, data = prepare(args, args.device)
+    optimizer, schedule = make_optimizer(args.optimizer, model, recipe, args.lr, args.epochs * len(training))
+    best, parts = model, [optimizer, schedule]
+    if task.averaged:
+        averaged = average_of(model, optimizer)
+        best, parts = averaged.module, [*parts, averaged, model]
     train(
         args,
         {
             "name": args.model,
-            "model": model,
-            "encoding_dim": task.encoding_dim,
+            "model": best,
+            "encoding_dim": args.encoding_dim,
             "image_size": list(args.image_size),
             "data": data,
         },
         training,
         train_one_epoch=lambda epoch: train_one_epoch(model, training, task, optimizer, schedule),
-        validate=lambda: validate(model, validation, task),
-        optimizers=[optimizer, schedule],
+        validate=lambda: task.validate(best, validation, task),
+        parts=parts,
         digits=task.digits,
-        asked=asked,
+        asked=recipe.asked,
     )
 
 

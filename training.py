@@ -1,6 +1,6 @@
 """All the epochs of a training, whatever the model: the best one kept, an end in time, and a way back after a break.
 
-After each epoch, models/LastEpoch_X.pth holds what the next one needs: weights, optimizers, random state, history. With
+After each epoch, models/LastEpoch_X.pth holds what the next one needs: weights, optimizer, random state, history. With
 ``--resume`` the training goes on from there, and ends with the very bytes of one that never stopped.
 """
 
@@ -50,17 +50,17 @@ def prepare(args, device="cpu"):
     return training, validation, {"root": str(data_root), "fingerprint": training.dataset.fingerprint()}
 
 
-def train(args, checkpoint, loader, train_one_epoch, validate, optimizers=(), digits=4, asked=()):
+def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=4, asked=None):
     """Trains until ``args.epochs`` are done, or ``args.patience`` of them have passed without a better model.
 
     Args:
         checkpoint: the parts of a checkpoint that are known beforehand: name, model, encoding_dim, image_size, data.
         loader: of the training photos, whose generator puts them in order.
         train_one_epoch: the number of an epoch, from 1 -> its training loss.
-        validate: () -> the terms of the validation loss, by name.
-        optimizers: whatever else changes in training and has a ``state_dict``.
+        validate: () -> the validation loss as "Loss", and whatever else is to be logged beside it, by name.
+        parts: what changes in training besides the model, each with a ``state_dict``.
         digits: of a loss in the log.
-        asked: what the handout asks for, as in {"train": 0.01, "valid": 0.012}.
+        asked: what the handout asks for, if anything, as in {"train": 0.01, "valid": 0.012}.
 
     Raises:
         OSError: a file cannot be written; the same model is in training in the same folder; or what there is to resume
@@ -83,7 +83,7 @@ def train(args, checkpoint, loader, train_one_epoch, validate, optimizers=(), di
         remove_unfinished(args.model_dir, name)
         remove_unfinished(args.log_dir, name)
         if args.resume and state_path.exists():
-            best, history = _restore(state_path, begun_with, model, loader, optimizers)
+            best, history = _restore(state_path, begun_with, model, loader, parts)
             log(f"Resumed after epoch {len(history)}")
             progress.update(len(history))
         elif args.resume:
@@ -92,11 +92,8 @@ def train(args, checkpoint, loader, train_one_epoch, validate, optimizers=(), di
         while len(history) < args.epochs and (best is None or len(history) - best["epoch"] < args.patience):
             epoch = len(history) + 1
             train_loss = train_one_epoch(epoch)
-            terms = validate()
-            valid_loss = sum(terms.values())
-            losses = {"Train Loss": train_loss, "Valid Loss": valid_loss}
-            if len(terms) > 1:
-                losses |= {f"Valid {term}": value for term, value in terms.items()}
+            losses = {"Train Loss": train_loss} | {f"Valid {part}": value for part, value in validate().items()}
+            valid_loss = losses["Valid Loss"]
             log(f"Epoch: {epoch}, {_in_words(losses, digits)}")
             if not math.isfinite(train_loss + valid_loss):
                 raise SystemExit(f"Stopped: loss no longer a number in epoch {epoch}; lower --lr, now {args.lr:g}")
@@ -111,16 +108,17 @@ def train(args, checkpoint, loader, train_one_epoch, validate, optimizers=(), di
                 save_checkpoint(checkpoint | best, model_path)
             _save_history(history, history_path)
             state = {"begun_with": begun_with, "best": best, "history": history}
-            save_values(state | _state(model, loader, optimizers), state_path)
+            save_values(state | _state(model, loader, parts), state_path)
             progress.update()
 
     if len(history) < args.epochs:
         log(f"Stopped early: no better model in {args.patience} epochs")
     losses = {"Train Loss": best["train_loss"], "Valid Loss": best["valid_loss"]}
     log(f"Best epoch: {best['epoch']}, {_in_words(losses, digits)}")
-    limits = ", ".join(f"{which} loss below {limit:g}" for which, limit in asked.items())
-    met = all(best[f"{which}_loss"] < limit for which, limit in asked.items())
-    log(f"Asked by the handout: {limits}: {'met' if met else 'not met'}")
+    if asked:
+        limits = ", ".join(f"{which} loss below {limit:g}" for which, limit in asked.items())
+        met = all(best[f"{which}_loss"] < limit for which, limit in asked.items())
+        log(f"Asked by the handout: {limits}: {'met' if met else 'not met'}")
 
 
 @contextmanager
@@ -136,18 +134,18 @@ def _undisturbed(model_dir, name):
         raise KeyboardInterrupt("Interrupted. To go on, give the same command with --resume.") from None
 
 
-def _state(model, loader, optimizers):
+def _state(model, loader, parts):
     """What the next epoch needs and ``_restore`` brings back, in plain values and tensors."""
     return {
         "weights": [torch.as_tensor(weight) for weight in _weights(model)],
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "parts": [part.state_dict() for part in parts],
         "order": loader.generator.get_state(),
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state_all(),
     }
 
 
-def _restore(path, begun_with, model, loader, optimizers):
+def _restore(path, begun_with, model, loader, parts):
     """Brings back the state in ``path``; returns the best checkpoint, but for the model in it, and the history.
 
     Raises:
@@ -165,8 +163,8 @@ def _restore(path, begun_with, model, loader, optimizers):
                 if weight.shape != tuple(saved.shape):
                     raise ValueError(f"it has weights of shape {tuple(saved.shape)}, expected {tuple(weight.shape)}")
                 torch.as_tensor(weight).copy_(saved)
-            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
+            for part, saved in zip(parts, state["parts"], strict=True):
+                part.load_state_dict(saved)
             loader.generator.set_state(state["order"])
             torch.set_rng_state(state["random"])
             torch.cuda.set_rng_state_all(state["random_cuda"])

@@ -1,6 +1,6 @@
 """Originals above reconstructions, from the training and from the validation photos.
 
-    python visualization.py --model MLPAE|AE|VAE
+    python visualization.py --model MLPAE|AE|VAE|VAE_calibrated
 
 draws vis/train_MLPAE.png and vis/valid_MLPAE.png, and so on.
 """
@@ -16,7 +16,7 @@ from drawn_flowers import photos_or_drawn
 
 def parse_arguments(argv):
     parser = Parser("Draws photos above what a trained autoencoder makes of them.")
-    models = ["MLPAE", "AE", "VAE"]
+    models = ["MLPAE", "AE", "VAE", "VAE_calibrated"]
     parser.add_argument("--model", choices=models, required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument("--data-root", help="the photos (default: those of the training)", default=argparse.SUPPRESS)
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")

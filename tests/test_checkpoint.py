@@ -458,7 +458,8 @@ def test_hostile_archives(tmp_path):
         pytorch_refusal(content, tmp_path)
 
 
-PYTORCH_WHOLE = saved(pytorch_parts())
+PYTORCH_PARTS = pytorch_parts()
+PYTORCH_WHOLE = saved(PYTORCH_PARTS)
 
 
 @given(st.data())
@@ -473,7 +474,7 @@ def test_no_flipped_bits_go_unnoticed_in_a_pytorch_file(data):
             model = load_checkpoint(folder, "AE")["model"]
         except CheckpointError:
             return
-        for name, weight in pytorch_parts()["model"].items():  # the damage was between the parts of the archive
+        for name, weight in PYTORCH_PARTS["model"].items():  # the damage was between the parts of the archive
             assert torch.equal(model.state_dict()[name], weight)
 
 

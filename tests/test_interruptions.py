@@ -15,12 +15,15 @@ from conftest import ROOT, run_script
 
 import MLPAE_train_script
 import train_script
+import training
 from checkpoint import load_checkpoint, save_values
 
 SCRIPTS = {
     "MLPAE": ["MLPAE_train_script.py"],
     "AE": ["train_script.py", "--model", "AE"],
     "VAE": ["train_script.py", "--model", "VAE"],
+    "GAN": ["train_script.py", "--model", "GAN"],
+    "DDPM": ["train_script.py", "--model", "DDPM"],
 }
 
 
@@ -85,6 +88,26 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(name, flags, tmp_path):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
+def test_stopped_and_resumed_it_ends_with_the_same_bytes(name, flags, tmp_path, monkeypatch):
+    flags += ["--epochs", 5]
+    train(name, *flags)
+    expected = what_is_left(tmp_path, name)
+    for folder in "models", "log":
+        shutil.rmtree(tmp_path / folder)
+
+    def stop_in_epoch_4(values, path):
+        if len(values["history"]) == 4:
+            raise KeyboardInterrupt
+        save_values(values, path)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        patch.setattr(training, "save_values", stop_in_epoch_4)
+        train(name, *flags)
+    train(name, *flags, "--resume")
+    assert what_is_left(tmp_path, name) == expected
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_resumed_training_goes_on_where_it_was(name, flags, tmp_path, capsys):
     train(name, *flags, "--epochs", 6, "--resume")
     out, err = capsys.readouterr()
@@ -92,7 +115,8 @@ def test_a_resumed_training_goes_on_where_it_was(name, flags, tmp_path, capsys):
     expected = what_is_left(tmp_path, name)
     train(name, *flags, "--epochs", 6, "--resume")  # there is nothing left to do
     again, _ = capsys.readouterr()
-    assert again.splitlines()[2:] == ["Resumed after epoch 6", *out.splitlines()[-2:]]
+    summary = out.splitlines()[out.splitlines().index(epoch_lines(out)[-1]) + 1 :]
+    assert again.splitlines()[2:] == ["Resumed after epoch 6", *summary]
     assert what_is_left(tmp_path, name) == expected
 
 
@@ -140,7 +164,7 @@ def test_a_damaged_state_is_refused(name, flags, tmp_path, capsys):
     expected = what_is_left(tmp_path, name)
     state = torch.load(path, weights_only=True)
     damaged = [whole[: len(whole) * i // 20] for i in range(20)] + [b"hello"]
-    for part, value in ("weights", []), ("best", None), ("history", [1, 2]), ("optimizers", [1]), ("order", None):
+    for part, value in ("weights", []), ("best", None), ("history", [1, 2]), ("parts", [1]), ("order", None):
         save_values(state | {part: value}, path)
         damaged.append(path.read_bytes())
     state["weights"][0] = state["weights"][0].flatten()

@@ -1,0 +1,183 @@
+"""A denoising diffusion model (handout, Part 4, step 4): pictures out of noise, a little clearer at each of 50 steps.
+
+An image x is mixed with noise epsilon from N(0, 1), the more of it the larger the time t, which goes from 0 to 1:
+
+    x_t = alpha_t x + sigma_t epsilon,   alpha_t = cos(pi t / 2),   sigma_t = sin(pi t / 2)
+
+A network looks at x_t and t, and predicts v = alpha_t epsilon - sigma_t x, which tells x and epsilon apart again:
+
+    x = alpha_t x_t - sigma_t v,   epsilon = sigma_t x_t + alpha_t v
+
+To make a picture, start from noise alone, and go back through time in small steps.
+
+Sources: Ho, Jain and Abbeel, Denoising Diffusion Probabilistic Models (2020), for the idea and the U-Net; Nichol and
+Dhariwal, Improved Denoising Diffusion Probabilistic Models (2021), for the cosine; Salimans and Ho, Progressive
+Distillation for Fast Sampling of Diffusion Models (2022), for v; Song, Meng and Ermon, Denoising Diffusion Implicit
+Models (2021), for the steps back, and Lu et al., DPM-Solver++ (2022), for larger ones.
+"""
+
+import itertools
+import math
+
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, interpolate, mse_loss, scaled_dot_product_attention
+
+WIDTHS = 48, 96, 144  # channels at full, half and quarter resolution
+TIME_FEATURES = 64
+
+
+class Diffusion(nn.Module):
+    """A U-Net that tells images and noise apart, and makes pictures by it.
+
+    Down through three resolutions and up again, at each the channels from the way down beside those from the way up.
+
+    Args:
+        encoding_dim: 3HW or None. Noise of an image's own size takes the place of a latent vector.
+        image_size: (width, height) in pixels, each a multiple of 4; ValueError if not.
+    """
+
+    name = "DDPM"
+
+    def __init__(self, encoding_dim=None, image_size=(24, 24)):
+        super().__init__()
+        width, height = image_size
+        if width < 4 or height < 4 or width % 4 or height % 4:
+            raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
+        self.encoding_dim = 3 * width * height
+        if encoding_dim not in (None, self.encoding_dim):
+            raise ValueError(f"found an encoding_dim of {encoding_dim}, expected {self.encoding_dim}, as in an image")
+        self.image_size = width, height
+        full, half, quarter = WIDTHS
+        time = 4 * full
+        self.time = nn.Sequential(nn.Linear(TIME_FEATURES, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
+        self.enter = nn.Conv2d(3, full, 3, padding=1)
+        self.down = nn.ModuleList(
+            [ResidualBlock(full, full, time), ResidualBlock(full, half, time), ResidualBlock(half, quarter, time)]
+        )
+        self.middle = nn.ModuleList(
+            [ResidualBlock(quarter, quarter, time), Attention(quarter), ResidualBlock(quarter, quarter, time)]
+        )
+        self.up = nn.ModuleList(
+            [
+                ResidualBlock(2 * quarter, half, time),
+                ResidualBlock(2 * half, full, time),
+                ResidualBlock(2 * full, full, time),
+            ]
+        )
+        self.leave = nn.Sequential(nn.GroupNorm(8, full), nn.SiLU(), nn.Conv2d(full, 3, 3, padding=1))
+        nn.init.zeros_(self.leave[-1].weight)
+
+    def predict_v(self, x, t):
+        """x_t (N, 3, H, W) and t (N,) -> v (N, 3, H, W)."""
+        time = self.time(time_features(t))
+        x = self.enter(x)
+        kept = []
+        for block in self.down:
+            x = block(avg_pool2d(x, 2) if kept else x, time)
+            kept.append(x)
+        before, attention, after = self.middle
+        x = after(attention(before(x, time)), time)
+        for block in self.up:
+            x = block(torch.cat([x, kept.pop()], dim=1), time)
+            if kept:
+                x = interpolate(x, scale_factor=2)
+        return self.leave(x)
+
+    def forward(self, images):
+        """Images (N, 3, H, W) in [0, 1], mixed with noise -> the v that is predicted and the true one, like images.
+
+        The times are spread evenly over [0, 1], one in each of N parts of it: less is left to luck (Kingma et al.,
+        Variational Diffusion Models, 2021, appendix I).
+        """
+        x = 2 * images - 1
+        n = len(images)
+        t = (torch.arange(n, device=x.device) + torch.rand(n, device=x.device)) / n
+        alpha, sigma = schedule(t[:, None, None, None])
+        epsilon = torch.randn_like(x)
+        return self.predict_v(alpha * x + sigma * epsilon, t), alpha * epsilon - sigma * x
+
+    @torch.no_grad()
+    def sample(self, n, steps=50):
+        """n pictures, (n, 3, H, W) in [0, 1], out of noise."""
+        width, height = self.image_size
+        noise = torch.randn(n, 3, height, width, device=self.enter.weight.device)
+        return (ddim(self.predict_v, noise, steps) + 1) / 2
+
+
+def schedule(t):
+    """alpha_t, the share of the image in x_t, and sigma_t, that of the noise: their squares add up to 1."""
+    return torch.cos(math.pi / 2 * t), torch.sin(math.pi / 2 * t)
+
+
+def ddim(predict_v, noise, steps):
+    """From noise (N, ...) at t = 1 to images (N, ...) in [-1, 1] at t = 0.
+
+    Each step finds the image and the noise that x_t is a mixture of, and mixes them anew, with a little less noise
+    (DDIM, equation 12, without new noise). The guess at the image changes on the way, though: so a step takes the one
+    to be expected in its middle, from this guess and the last (DPM-Solver++(2M), algorithm 2, for steps of one size).
+    """
+    x = noise
+    last_guess = None
+    for now, then in itertools.pairwise(torch.linspace(1, 0, steps + 1, device=noise.device)):
+        alpha, sigma = schedule(now)
+        guess = (alpha * x - sigma * predict_v(x, now.expand(len(x)))).clamp(-1, 1)
+        image = guess if last_guess is None else (guess + (guess - last_guess) / 2).clamp(-1, 1)
+        epsilon = (x - alpha * image) / sigma
+        alpha, sigma = schedule(then)
+        x = alpha * image + sigma * epsilon
+        last_guess = guess
+    return x
+
+
+def time_features(t):
+    """t (N,) in [0, 1] -> (N, TIME_FEATURES): cosines and sines from slow to fast."""
+    frequencies = torch.logspace(0, 3, TIME_FEATURES // 2, device=t.device)
+    angles = t[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class ResidualBlock(nn.Module):
+    """(N, in_channels, H, W) and the time (N, time_size) -> (N, out_channels, H, W).
+
+    Two convolutions, whose outcome is added to the input; the time scales and shifts the channels between them.
+    """
+
+    def __init__(self, in_channels, out_channels, time_size):
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.GroupNorm(8, in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        )
+        self.time = nn.Linear(time_size, 2 * out_channels)
+        self.norm = nn.GroupNorm(8, out_channels)
+        self.second = nn.Sequential(nn.SiLU(), nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        nn.init.zeros_(self.second[-1].weight)
+
+    def forward(self, x, time):
+        scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
+        return self.shortcut(x) + self.second(self.norm(self.first(x)) * (1 + scale) + shift)
+
+
+class Attention(nn.Module):
+    """(N, channels, H, W) -> the same: each place looks at all others (Vaswani et al., 2017)."""
+
+    def __init__(self, channels, heads=4):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x):
+        each = 3, self.heads, x.shape[1] // self.heads, x.shape[2] * x.shape[3]
+        q, k, v = self.qkv(self.norm(x)).reshape(-1, *each).transpose(3, 4).unbind(1)
+        seen = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
+        return x + self.out(seen)
+
+
+def DDPM_loss_function(outputs, images):
+    """The mean squared error of v; ``outputs`` is what ``Diffusion.forward`` made of the images."""
+    predicted, true = outputs
+    return mse_loss(predicted, true)
