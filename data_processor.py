@@ -229,7 +229,7 @@ def show_images(images, save_path=None, columns=8):
     Returns:
         The grid as a Pillow image: a notebook displays it, ``.show()`` opens it in a window.
     """
-    return _draw_rows([[row] for row in _rows(images, columns)], save_path)
+    return _draw_rows([_rows(images, columns)], save_path)
 
 
 def show_recover_results(images, recover_images, save_path=None, columns=8):

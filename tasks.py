@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch.nn.functional import mse_loss
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from Autoencoder import Autoencoder
 from data_processor import mirror_half
@@ -57,7 +57,8 @@ def validate(model, loader, task):
 def validate_pictures(model, loader, task):
     """How far pictures by the model are from the loader's photos, which no loss of a GAN's can tell.
 
-    They are seen by a random network, another one than in sample_quality.py.
+    They are seen by a random network, another one than in sample_quality.py. Before that, the generator's batch norms
+    take new means and variances: those from training are of other weights, where these are an average.
 
     Raises:
         OSError: there is no distance to a single photo.
@@ -68,6 +69,7 @@ def validate_pictures(model, loader, task):
     features = Features(random_network(seed=1000).to(photos.device), photos)
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        update_bn(torch.randn(5, 100, model.encoding_dim, device=photos.device), model.generator)
         pictures = model.eval().sample(len(photos))
     return {"Loss": kernel_distance(features(pictures), features(photos)).item()}
 

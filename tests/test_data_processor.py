@@ -353,11 +353,11 @@ def test_show_images_keeps_every_pixel(tmp_path):
     images = torch.rand(5, 3, 24, 24)
     shown = show_images(images, tmp_path / "grid.png", columns=3)
     saved = Image.open(tmp_path / "grid.png")
-    assert saved.size == shown.size == (3 * 96 + 2 * 4, 2 * 96 + 20)
+    assert saved.size == shown.size == (3 * 96 + 2 * 4, 2 * 96 + 4)
     pixels = np.asarray(saved)
     expected = (images.numpy() * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
     for i in range(5):
-        top, left = (96 + 20) * (i // 3), (96 + 4) * (i % 3)
+        top, left = (96 + 4) * (i // 3), (96 + 4) * (i % 3)
         np.testing.assert_array_equal(pixels[top + 1 : top + 96 : 4, left + 1 : left + 96 : 4], expected[i])
 
 

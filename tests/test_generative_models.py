@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
+from data_processor import create_flower_dataloaders
 from Diffusion import DDPM_loss_function, Diffusion, ddim, schedule, time_features
 from GAN import GAN, GAN_loss_function, GAN_loss_terms, augment
-from tasks import average_of
+from tasks import average_of, validate_pictures
 from VarAutoencoder import CalibratedVAE, VAE_loss_terms, calibrated_VAE_loss_function
 
 SIZES = [(24, 24), (32, 20), (4, 8)]
@@ -44,6 +45,21 @@ def test_an_average_of_weights():
         expected = weights[0] if step == 0 else decay * expected + (1 - decay) * weights[-1]
     assert averaged.module.weight.item() == pytest.approx(expected, rel=1e-5)
     assert weights[-1] < expected < weights[0]
+
+
+def test_what_batch_norms_have_seen_is_of_the_weights_that_are_kept(few_photos):
+    torch.manual_seed(0)
+    model = GAN(image_size=(8, 8))
+    _, validation = create_flower_dataloaders(4, few_photos, 8, 8)
+    latent = torch.randn(1000, model.encoding_dim)
+
+    def difference():
+        """Between pictures by what batch norms remember, and by what they see."""
+        return (model.generator.eval()(latent) - model.generator.train()(latent)).abs().mean().item()
+
+    before = difference()
+    validate_pictures(model, validation, None)
+    assert difference() < 0.1 * before
 
 
 # Diffusion
