@@ -81,7 +81,7 @@ def VAE_loss_function(outputs, images):
 
 def calibrated_VAE_loss_function(outputs, images):
     """What VAE_loss_function is once the pixels' variance is fitted: Rybkin et al., Simple and Effective VAE Training
-    with Calibrated Decoders (2021), section 4.
+    with Calibrated Decoders (2021).
 
     A sum of squared errors is, but for a constant, the negative log likelihood of pixels with variance 1/2. That is a
     hundred times what the errors turn out to be, and makes much of what z could say not worth its KL divergence. The

@@ -79,7 +79,8 @@ class Features:
 def kernel_distance(x, y):
     """The squared maximum mean discrepancy of two sets of features, (M, FEATURES) and (N, FEATURES).
 
-    The estimate is unbiased: 0 on the average for sets of one origin, and below 0 in half of such cases (equation 4).
+    The estimate is unbiased: 0 on the average for sets of one origin, and often below 0 for such (Gretton et al., A
+    Kernel Two-Sample Test, 2012, equation 3).
     """
 
     def kernel(a, b):
