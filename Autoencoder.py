@@ -31,11 +31,8 @@ class Autoencoder(nn.Module):
 
     def __init__(self, encoding_dim=AE_ENCODING_DIM, image_size=(24, 24)):
         super().__init__()
-        width, height = image_size
-        if width < 4 or height < 4 or width % 4 or height % 4:
-            raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
         self.encoding_dim = encoding_dim
-        features = (128, height // 4, width // 4)
+        features = (128, *quarter_of(image_size))
         self.encoder = nn.Sequential(
             nn.Conv2d(3, 32, 3, padding=1),
             nn.MaxPool2d(2),
@@ -75,3 +72,11 @@ class Autoencoder(nn.Module):
     def sample(self, n):
         """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors drawn from N(0, 1)."""
         return self.decoder(torch.randn(n, self.encoding_dim, device=self.decoder[0].weight.device))
+
+
+def quarter_of(image_size):
+    """(width, height) of an image -> (H / 4, W / 4): what two halvings leave, or ValueError if no whole pixels."""
+    width, height = image_size
+    if width < 4 or height < 4 or width % 4 or height % 4:
+        raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
+    return height // 4, width // 4

@@ -23,6 +23,8 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, mse_loss, scaled_dot_product_attention
 
+from Autoencoder import quarter_of
+
 WIDTHS = 48, 96, 144  # channels at full, half and quarter resolution
 TIME_FEATURES = 64
 
@@ -41,9 +43,8 @@ class Diffusion(nn.Module):
 
     def __init__(self, encoding_dim=None, image_size=(24, 24)):
         super().__init__()
+        quarter_of(image_size)  # the U-Net halves twice; ValueError where that leaves no whole pixels
         width, height = image_size
-        if width < 4 or height < 4 or width % 4 or height % 4:
-            raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
         self.encoding_dim = 3 * width * height
         if encoding_dim not in (None, self.encoding_dim):
             raise ValueError(f"found an encoding_dim of {encoding_dim}, expected {self.encoding_dim}, as in an image")

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn.functional import pad, relu
 
+from Autoencoder import quarter_of
+
 GAN_ENCODING_DIM = 64
 
 
@@ -32,11 +34,8 @@ class GAN(nn.Module):
 
     def __init__(self, encoding_dim=GAN_ENCODING_DIM, image_size=(24, 24)):
         super().__init__()
-        width, height = image_size
-        if width < 4 or height < 4 or width % 4 or height % 4:
-            raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
         self.encoding_dim = encoding_dim
-        quarter = height // 4, width // 4
+        quarter = quarter_of(image_size)
         self.generator = nn.Sequential(
             nn.Linear(encoding_dim, 192 * math.prod(quarter)),
             nn.Unflatten(1, (192, *quarter)),

@@ -110,17 +110,16 @@ def main(argv=None):
         of_subsets = (distance_of_subsets(view(images), view(unseen)) for view in views)
         return [f"{mean:.2f} ± {spread:.2f}" for mean, spread in of_subsets]
 
-    def nearness(images):
-        near, _ = nearest(images, photos)
+    def quantiles(near):
         return [f"{near.quantile(share):.3f}" for share in (0.5, 0.05)]
 
     print_row("training photos", *distances(photos), "", "")
-    print_row("validation photos", "", "", *nearness(unseen))
+    print_row("validation photos", "", "", *quantiles(nearest(unseen, photos)[0]))
     for checkpoint in checkpoints:
-        images = generate(checkpoint, args.number, args.seed)
         name = checkpoint["name"]
-        print_row(name, *distances(images), *nearness(images))
+        images = generate(checkpoint, args.number, args.seed)
         near, positions = nearest(images, photos)
+        print_row(name, *distances(images), *quantiles(near))
         closest = near.argsort()[:16]
         show_recover_results(images[closest], photos[positions[closest]], Path(args.vis_dir, f"nearest_{name}.png"))
     print_row("noise", *distances(torch.rand(args.number, *photos[0].shape)), "", "")

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from Autoencoder import Autoencoder
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
 from checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from Diffusion import Diffusion
+from GAN import GAN
 from VarAutoencoder import VarAutoencoder
 
 
@@ -275,14 +277,19 @@ print(peak() - before)
     assert int(kilobytes) < 50_000
 
 
+def with_flipped_bits(content, data):
+    content = bytearray(content)
+    for bit in data.draw(st.sets(st.integers(0, 8 * len(content) - 1), min_size=1, max_size=5)):
+        content[bit // 8] ^= 1 << bit % 8
+    return bytes(content)
+
+
 @given(st.data())
 @settings(max_examples=300)
 def test_no_flipped_bits_go_unnoticed(data):
-    content = bytearray(WHOLE)
-    for bit in data.draw(st.sets(st.integers(0, 8 * len(content) - 1), min_size=1, max_size=5)):
-        content[bit // 8] ^= 1 << bit % 8
+    content = with_flipped_bits(WHOLE, data)
     with tempfile.TemporaryDirectory() as folder:
-        refusal(bytes(content), Path(folder), checksum=False)
+        refusal(content, Path(folder), checksum=False)
 
 
 @given(st.data())
@@ -465,9 +472,7 @@ PYTORCH_WHOLE = saved(PYTORCH_PARTS)
 @given(st.data())
 @settings(max_examples=150)
 def test_no_flipped_bits_go_unnoticed_in_a_pytorch_file(data):
-    content = bytearray(PYTORCH_WHOLE)
-    for bit in data.draw(st.sets(st.integers(0, 8 * len(content) - 1), min_size=1, max_size=5)):
-        content[bit // 8] ^= 1 << bit % 8
+    content = with_flipped_bits(PYTORCH_WHOLE, data)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "BestModel_AE.pth").write_bytes(content)
         try:
@@ -476,6 +481,25 @@ def test_no_flipped_bits_go_unnoticed_in_a_pytorch_file(data):
             return
         for name, weight in PYTORCH_PARTS["model"].items():  # the damage was between the parts of the archive
             assert torch.equal(model.state_dict()[name], weight)
+
+
+def test_parts_of_generative_models_that_do_not_fit(tmp_path):
+    def refusal(model, /, **parts):
+        content = saved(make(name=model.name, model=model.state_dict(), image_size=[8, 8]) | parts)
+        (tmp_path / f"BestModel_{model.name}.pth").write_bytes(content)
+        with pytest.raises(CheckpointError, match="not a usable checkpoint") as error:
+            load_checkpoint(tmp_path, model.name)
+        return str(error.value)
+
+    assert "found an encoding_dim of 64, expected 192" in refusal(Diffusion(image_size=(8, 8)), encoding_dim=64)
+    gan = GAN(5, (8, 8))
+    assert "size mismatch" in refusal(gan, encoding_dim=6)
+    weights = gan.state_dict()
+    counter, mean = "generator.2.num_batches_tracked", "generator.2.running_mean"
+    not_whole = {counter: torch.tensor(1.0), mean: torch.zeros(192, dtype=torch.int64)}
+    for name, value in not_whole.items():
+        assert "not all whole tensors" in refusal(gan, encoding_dim=5, model=weights | {name: value})
+    assert "not those of the model" in refusal(gan, encoding_dim=5, model=dict(list(weights.items())[1:]))
 
 
 def test_checkpoints_that_are_no_files(tmp_path):
