@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+AUTOENCODERS = ["MLPAE", "AE", "VAE", "VAE_calibrated"]
+MODELS = [*AUTOENCODERS, "GAN", "DDPM"]
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with every default shown by --help, and a wrong argument answered in one line, with exit status 2."""

@@ -11,9 +11,8 @@ AT_ONCE = 100  # pictures; more of them at a time take more memory and no less t
 def generate(checkpoint, number, seed):
     """(number, 3, H, W) in [0, 1]: what the model makes of random numbers from N(0, 1)."""
     torch.manual_seed(seed)
-    rounds = [AT_ONCE] * (number // AT_ONCE) + [number % AT_ONCE] * (number % AT_ONCE > 0)
-    progress = tqdm(rounds, f"Drawing with {checkpoint['name']}", leave=False, disable=None)
-    return torch.cat([_some(checkpoint, count) for count in progress])
+    progress = tqdm(range(0, number, AT_ONCE), f"Drawing with {checkpoint['name']}", leave=False, disable=None)
+    return torch.cat([_some(checkpoint, min(AT_ONCE, number - done)) for done in progress])
 
 
 def _some(checkpoint, number):

@@ -9,13 +9,12 @@ import argparse
 import math
 from pathlib import Path
 
-from command_line import Parser, one_line_errors, positive_int, seed
+from command_line import MODELS, Parser, one_line_errors, positive_int, seed
 
 
 def parse_arguments(argv):
     parser = Parser("Makes pictures of random numbers from N(0, 1): latent vectors, or noise for DDPM.")
-    models = ["AE", "VAE", "VAE_calibrated", "GAN", "DDPM", "MLPAE"]
-    parser.add_argument("--model", choices=models, required=True, default=argparse.SUPPRESS, help="which one")
+    parser.add_argument("--model", choices=MODELS, required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument("--model-dir", default="./models", help="where the best model is")
     parser.add_argument("--vis-dir", default="./vis", help="where the pictures go")
     parser.add_argument("--number", type=positive_int, default=10, help="pictures")

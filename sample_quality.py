@@ -10,10 +10,8 @@ model: those of its pictures that are nearest to a training photo, and below eac
 import sys
 from pathlib import Path
 
-from command_line import Parser, image_size, log, one_line_errors, positive_int, seed
+from command_line import MODELS, Parser, image_size, log, one_line_errors, positive_int, seed
 from drawn_flowers import photos_or_drawn
-
-MODELS = ["MLPAE", "AE", "VAE", "VAE_calibrated", "GAN", "DDPM"]
 
 
 def parse_arguments(argv):
@@ -103,11 +101,12 @@ def main(argv=None):
     with torch.no_grad():
         right = (classifier(unseen).argmax(dim=1) == kinds).float().mean()
     views = [Features(network, photos) for network in (classifier[0], random_network(args.seed))]
+    goals = [view(unseen) for view in views]
     print_row("", "by a classifier", "by a random network", "nearest training photo", "at the closest 5 %")
     print_row(*5 * ["---"])
 
     def distances(images):
-        of_subsets = (distance_of_subsets(view(images), view(unseen)) for view in views)
+        of_subsets = (distance_of_subsets(view(images), goal) for view, goal in zip(views, goals, strict=True))
         return [f"{mean:.2f} ± {spread:.2f}" for mean, spread in of_subsets]
 
     def quantiles(near):

@@ -12,14 +12,13 @@ them in training.py.
 
 import argparse
 
-from command_line import Parser, add_training_flags, one_line_errors
-
-MODELS = ["AE", "VAE", "VAE_calibrated", "GAN", "DDPM"]
+from command_line import MODELS, Parser, add_training_flags, one_line_errors
 
 
 def parse_arguments(argv):
     parser = Parser("Trains a model of Parts 3 and 4 on photos of flowers.")
-    parser.add_argument("--model", choices=MODELS, required=True, default=argparse.SUPPRESS, help="which one")
+    models = [name for name in MODELS if name != "MLPAE"]
+    parser.add_argument("--model", choices=models, required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument(
         "--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="SGD: plain, without momentum, for AE and VAE"
     )

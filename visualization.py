@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 
 from autograd import BaseGraph
-from command_line import Parser, one_line_errors, positive_int
+from command_line import AUTOENCODERS, Parser, one_line_errors, positive_int
 from drawn_flowers import photos_or_drawn
 
 
 def parse_arguments(argv):
     parser = Parser("Draws photos above what a trained autoencoder makes of them.")
-    models = ["MLPAE", "AE", "VAE", "VAE_calibrated"]
-    parser.add_argument("--model", choices=models, required=True, default=argparse.SUPPRESS, help="which one")
+    parser.add_argument("--model", choices=AUTOENCODERS, required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument("--data-root", help="the photos (default: those of the training)", default=argparse.SUPPRESS)
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
     parser.add_argument("--model-dir", default="./models", help="where the best model is")

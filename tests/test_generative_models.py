@@ -24,13 +24,6 @@ def test_samples_are_pictures(build, size):
     assert samples.min() >= 0 and samples.max() <= 1 and samples.std(dim=0).max() > 0
 
 
-@pytest.mark.parametrize("build", [Diffusion, GAN, CalibratedVAE])
-@pytest.mark.parametrize("size", [(25, 24), (24, 22), (0, 24), (2, 2), (-4, 24)])
-def test_image_sizes_that_are_no_multiple_of_4(build, size):
-    with pytest.raises(ValueError, match=r"found an image size of {} x {}, expected multiples of 4".format(*size)):
-        build(image_size=size)
-
-
 def test_an_average_of_weights():
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
