@@ -12,16 +12,14 @@ A checkpoint is a dict: the model, what is needed to rebuild it, and where it ca
 
 Part 2's file, models/BestModel_MLPAE.pkl, is a pickle that ``pickle.load`` opens in any Python that can import
 ``autograd`` and NumPy, and a checksum after its end. A pickle from a stranger can run anything, though, so that
-``load_checkpoint`` admits nothing but the parts of autograd's nodes, and makes the nodes of them itself. The files of
+``load_checkpoint`` only looks at what it asks for (pickles.py), and makes the nodes itself. The files of
 PyTorch's models are opened with ``weights_only=True``, once the zip archives that they are have been checked.
 """
 
 import hashlib
 import io
-import itertools
 import math
 import pickle
-import pickletools
 import reprlib
 import textwrap
 import unicodedata
@@ -37,6 +35,7 @@ from autograd.BaseNode import BaseNode
 from Diffusion import Diffusion
 from files import write_whole
 from GAN import GAN
+from pickles import NUMPY, array_of, origin_of, read_pickle
 from VarAutoencoder import CalibratedVAE, VarAutoencoder
 
 PYTORCH_MODELS = {model.name: model for model in (Autoencoder, VarAutoencoder, CalibratedVAE, GAN, Diffusion)}
@@ -56,7 +55,7 @@ def save_checkpoint(checkpoint, path):
     if checkpoint["name"] in PYTORCH_MODELS:
         save_values(checkpoint | {"model": checkpoint["model"].state_dict()}, path)
     else:
-        # Protocol 4 writes an array in one form in every version of NumPy, the one that _Unpickler admits.
+        # Protocol 4 writes an array in one form in every version of NumPy, the one that ``array_of`` reads.
         content = pickle.dumps(checkpoint, protocol=4)
         write_whole(path, content + _checksum(content))
 
@@ -84,9 +83,9 @@ def load_checkpoint(model_dir, name):
             _check(checkpoint, name)
             checkpoint["model"] = _rebuild(checkpoint)
         else:
-            checkpoint, stand_ins = _unpickle(path)
+            checkpoint = _unpickle(path)
             _check(checkpoint, name)
-            checkpoint["model"] = _rebuild_graph(checkpoint, stand_ins)
+            checkpoint["model"] = _rebuild_graph(checkpoint)
     except Exception as error:  # a damaged file can raise anything at all
         reason = textwrap.shorten(str(error), 300)
         raise CheckpointError(f"{path}: not a usable checkpoint ({reason}); train the model again") from None
@@ -174,79 +173,39 @@ def _checksum(content):
 
 
 def _unpickle(path):
-    """What the pickle holds, with stand-ins for its nodes, and the classes of these by the names of the nodes."""
     content = _read(path)
     content, checksum = content[:-64], content[-64:]
     _expect(_checksum(content) == checksum, "the checksum at its end is missing or does not fit")
-    steps = list(itertools.islice(pickletools.genops(content), 10_000))  # ours have some hundred
-    _expect(steps[-1][2] == len(content) - 1, "it has too many steps, or more after its end")
-    places = [int(place) for operation, place, _ in steps if operation.name in ("PUT", "BINPUT", "LONG_BINPUT")]
-    _expect(max(places, default=0) < 10_000, "it asks for a table of great size")
-    unpickler = _Unpickler(io.BytesIO(content))
-    return unpickler.load(), unpickler.stand_ins
+    return read_pickle(content, NUMPY | {_GRAPH} | _NODES.keys())
 
 
-class _Unpickler(pickle.Unpickler):
-    """Admits what a pickled BaseGraph asks for, and gives it none of the real things: they could be called or changed.
-
-    A node's place is taken by an empty object that collects its parts. NumPy's own maker of arrays would take any
-    amount of memory before there is anything to fill it with; ours starts from nothing.
-    """
-
-    def __init__(self, file):
-        super().__init__(file)
-        self.stand_ins = {name: type(name, (), {}) for name in ("BaseGraph", *_NODES)}
-
-        def empty_array(*_):
-            return np.empty(0, np.float32)
-
-        def float_dtype(name, *_):
-            _expect(name in ("f4", "f8"), f"it holds an array of {reprlib.repr(name)}, expected floats")
-            return np.dtype(name, copy=True)
-
-        self.admitted = {
-            ("autograd.BaseGraph", "BaseGraph"): self.stand_ins["BaseGraph"],
-            **{("autograd.Nodes", name): self.stand_ins[name] for name in _NODES},
-            ("numpy", "ndarray"): None,  # named in a pickle, but for empty_array alone
-            ("numpy", "dtype"): float_dtype,
-            ("numpy._core.multiarray", "_reconstruct"): empty_array,  # NumPy 2
-            ("numpy.core.multiarray", "_reconstruct"): empty_array,  # NumPy 1
-        }
-
-    def find_class(self, module, name):
-        try:
-            return self.admitted[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint needs") from None
+_GRAPH = ("autograd.BaseGraph", "BaseGraph")
+_NODES = {("autograd.Nodes", node.__name__): node for node in (Linear, ReLU, Sigmoid)}
 
 
-_NODES = {"Linear": Linear, "ReLU": ReLU, "Sigmoid": Sigmoid}
-
-
-def _rebuild_graph(checkpoint, stand_ins):
+def _rebuild_graph(checkpoint):
     """The BaseGraph, of real nodes; raises where one is not as autograd makes it, or does not fit the image size."""
     graph = checkpoint["model"]
-    fits = type(graph) is stand_ins["BaseGraph"] and vars(graph).keys() == {"nodes"} and type(graph.nodes) is list
+    fits = origin_of(graph) == _GRAPH and graph.state.keys() == {"nodes"} and type(graph.state["nodes"]) is list
     _expect(fits, "its model is no BaseGraph")
     width = 3 * math.prod(checkpoint["image_size"])
     rows = width
     nodes = []
-    for node in graph.nodes:
+    for node in graph.state["nodes"]:
         kind = type(node).__name__
-        _expect(type(node) is stand_ins.get(kind), f"its model holds a {kind}")
-        fits = vars(node).keys() == {"params", "saved", "grads"} and type(node.params) is list
+        _expect(origin_of(node) in _NODES, f"its model holds a {kind}")
+        fits = node.state.keys() == {"params", "saved", "grads"} and type(node.state["params"]) is list
         _expect(fits, "a node is not as autograd makes it")
-        for array in node.params:
-            fits = type(array) is np.ndarray and array.dtype in (np.float32, np.float64) and np.isfinite(array).all()
-            _expect(fits, "its weights are not all finite numbers")
-        shapes = [array.shape for array in node.params]
+        params = [array_of(param) for param in node.state["params"]]
+        _expect(all(np.isfinite(param).all() for param in params), "its weights are not all finite numbers")
+        shapes = [param.shape for param in params]
         if kind == "Linear":
             columns = shapes[-1][0]
             _expect(shapes == [(rows, columns), (columns,)], f"a Linear has {shapes}, expected {rows} inputs")
             rows = columns
         else:
             _expect(not shapes, f"a {kind} has parameters")
-        nodes.append(object.__new__(_NODES[kind]))
-        BaseNode.__init__(nodes[-1], *map(np.array, node.params))  # copies: two nodes may name the same array
+        nodes.append(object.__new__(_NODES[node.origin]))
+        BaseNode.__init__(nodes[-1], *params)
     _expect(rows == width, f"its model gives {rows} numbers, an image of its size has {width}")
     return BaseGraph(nodes)

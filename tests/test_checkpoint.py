@@ -199,6 +199,18 @@ def test_a_huge_array_that_is_only_declared_is_never_made(tmp_path):
     refusal(content.replace(shape, pickle.dumps((250, 250), protocol=4)[11:-2]), tmp_path)
 
 
+def test_flags_of_a_dtype_are_nobodys_business(tmp_path):
+    """NumPy would take them over from the pickle, and then clean up after floats as if they were objects."""
+    end_of_state = b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK"
+    content = WHOLE[:-64]
+    assert content.count(end_of_state + b"\0") == 1
+    content = content.replace(end_of_state + b"\0", end_of_state + b"\xff")
+    (tmp_path / "BestModel_MLPAE.pkl").write_bytes(content + hashlib.sha256(content).hexdigest().encode())
+    loaded = load_checkpoint(tmp_path, "MLPAE")["model"][0].params[0]
+    np.testing.assert_array_equal(loaded, make()["model"][0].params[0])
+    assert loaded.dtype == np.dtype("float32") and loaded.dtype.flags == 0
+
+
 # Programs for the machine that opens pickles, each a way to take the memory, or to change what the next model will be.
 LINEAR, GRAPH, NDARRAY = b"cautograd.Nodes\nLinear\n", b"cautograd.BaseGraph\nBaseGraph\n", b"cnumpy\nndarray\n"
 MAKE_ARRAY, DTYPE = b"cnumpy._core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n"
