@@ -14,8 +14,6 @@ import numpy as np
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
 from command_line import Parser, add_training_flags, one_line_errors
 
-ASKED = {"train": 0.03, "valid": 0.03}  # by the handout, of the losses
-
 
 def parse_arguments(argv):
     parser = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.")
@@ -102,7 +100,6 @@ def main(argv=None):
         training,
         train_one_epoch=lambda epoch: train_one_epoch(model, training, learning_rate(epoch, args.epochs, args.lr)),
         validate=lambda: {"Loss": validate(model, validation)},
-        asked=ASKED,
     )
 
 

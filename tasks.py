@@ -79,7 +79,6 @@ class Recipe(NamedTuple):
 
     epochs: int
     lr: float  # the highest
-    asked: dict | None = None  # by the handout, of the training and the validation loss
     weight_decay: float = 0
     betas: tuple = (0.9, 0.98)  # the second for a shorter memory than usual: the runs are short
     patience: int | None = 15  # epochs to wait for a better model; None: all of them
@@ -108,8 +107,8 @@ VAE = Task(
     VAE_loss_function,
     recipes={
         # A stronger decay than usual: 64 numbers overfit 2,000 photos.
-        "AdamW": Recipe(20, 3e-3, {"train": 800, "valid": 800}, weight_decay=0.3),
-        "SGD": Recipe(60, 1e-4, {"train": 800, "valid": 800}),
+        "AdamW": Recipe(20, 3e-3, weight_decay=0.3),
+        "SGD": Recipe(60, 1e-4),
     },
     terms=VAE_terms,
     weight=lambda n: 16,
@@ -122,8 +121,8 @@ TASKS = {
         Autoencoder,
         mse_loss,
         recipes={
-            "AdamW": Recipe(15, 3e-3, {"train": 0.01, "valid": 0.012}, weight_decay=0.3),
-            "SGD": Recipe(60, 5.0, {"train": 0.015}),
+            "AdamW": Recipe(15, 3e-3, weight_decay=0.3),
+            "SGD": Recipe(60, 5.0),
         },
     ),
     "VAE": VAE,

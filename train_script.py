@@ -84,7 +84,6 @@ def main(argv=None):
         validate=lambda: task.validate(best, validation, task),
         parts=parts,
         digits=task.digits,
-        asked=recipe.asked,
     )
 
 

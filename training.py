@@ -22,6 +22,7 @@ from command_line import log, log_settings
 from data_processor import create_flower_dataloaders
 from drawn_flowers import photos_or_drawn
 from files import alone, keep_previous, prepare_folder, remove_unfinished, write_whole
+from handout import asked_losses
 
 # Settings that change where things are, not what comes out.
 PLACES = {"data_root", "drawn_root", "model_dir", "log_dir", "strict", "resume"}
@@ -50,7 +51,7 @@ def prepare(args, device="cpu"):
     return training, validation, {"root": str(data_root), "fingerprint": training.dataset.fingerprint()}
 
 
-def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=4, asked=None):
+def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=4):
     """Trains until ``args.epochs`` are done, or ``args.patience`` of them have passed without a better model.
 
     Args:
@@ -60,7 +61,6 @@ def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=
         validate: () -> the validation loss as "Loss", and whatever else is to be logged beside it, by name.
         parts: what changes in training besides the model, each with a ``state_dict``.
         digits: of a loss in the log.
-        asked: what the handout asks for, if anything, as in {"train": 0.01, "valid": 0.012}.
 
     Raises:
         OSError: a file cannot be written; the same model is in training in the same folder; or what there is to resume
@@ -115,7 +115,7 @@ def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=
         log(f"Stopped early: no better model in {args.patience} epochs")
     losses = {"Train Loss": best["train_loss"], "Valid Loss": best["valid_loss"]}
     log(f"Best epoch: {best['epoch']}, {_in_words(losses, digits)}")
-    if asked:
+    if asked := asked_losses(name, settings.get("optimizer")):
         limits = ", ".join(f"{which} loss below {limit:g}" for which, limit in asked.items())
         met = all(best[f"{which}_loss"] < limit for which, limit in asked.items())
         log(f"Asked by the handout: {limits}: {'met' if met else 'not met'}")

@@ -12,6 +12,7 @@ from conftest import ROOT, run_script
 from PIL import Image
 
 import drawn_flowers
+import handout
 import MLPAE_train_script
 import random_generation
 import sample_quality
@@ -32,7 +33,7 @@ EPOCH = re.compile(r"Epoch: (\d+), Train Loss: (\d\.\d{4}), Valid Loss: (\d\.\d{
 @pytest.fixture
 def folders(few_photos, tmp_path):
     """The flags that keep a training to tiny photos and away from the repository."""
-    places = {"--log-dir": "log", "--data-root": few_photos, "--drawn-root": "drawn", "--model-dir": "models"}
+    places = {"--data-root": few_photos, "--log-dir": "log", "--drawn-root": "drawn", "--model-dir": "models"}
     return [part for flag, name in places.items() for part in (flag, tmp_path / name)]
 
 
@@ -73,11 +74,12 @@ def test_train_and_look(folders, tmp_path):
 
     # No flag repeats the data or the size: the checkpoint knows.
     drawing = run_script(
-        "visualization.py", "--model", "MLPAE", *folders[4:], "--vis-dir", tmp_path / "vis", cwd=tmp_path
+        "visualization.py", "--model", "MLPAE", *folders[2:], "--vis-dir", tmp_path / "vis", cwd=tmp_path
     )
     assert (drawing.returncode, drawing.stdout, drawing.stderr) == (0, "", "")
     assert pixels_of(tmp_path / "vis" / "train_MLPAE.png").shape == (2 * 196 + 20, 8 * 100 - 4, 3)  # 16 photos
     assert pixels_of(tmp_path / "vis" / "valid_MLPAE.png").shape == (196, 4 * 100 - 4, 3)  # all of 4
+    assert pixels_of(tmp_path / "vis" / "loss_MLPAE.png").shape[:2] == (540, 960)
 
 
 def test_the_saved_model_is_the_best_one(folders, few_photos, tmp_path):
@@ -90,7 +92,7 @@ def test_the_saved_model_is_the_best_one(folders, few_photos, tmp_path):
 
 def test_pictures_show_photos_of_their_side_of_the_split(folders, few_photos, tmp_path):
     train(folders, "--split-seed", "5", "--seed", "3")
-    look(folders[4:], "--vis-dir", tmp_path)
+    look(folders[2:], "--vis-dir", tmp_path)
     training, validation = create_flower_dataloaders(1, few_photos, 8, 8, split_seed=5)
     for name, dataset in ("train", training.dataset), ("valid", validation.dataset):
         pixels = pixels_of(tmp_path / f"{name}_MLPAE.png")
@@ -103,17 +105,17 @@ def test_two_runs_are_byte_identical(folders, tmp_path):
     results = []
     for _ in range(2):
         log = run_script("MLPAE_train_script.py", *folders, "--epochs", 2).stdout
-        run_script("visualization.py", "--model", "MLPAE", *folders[4:], "--vis-dir", tmp_path / "vis")
+        run_script("visualization.py", "--model", "MLPAE", *folders[2:], "--vis-dir", tmp_path / "vis")
         files = [tmp_path / "models" / "BestModel_MLPAE.pkl", *sorted((tmp_path / "vis").iterdir())]
         results.append([log, *(file.read_bytes() for file in files)])
         shutil.rmtree(tmp_path / "models")
-    assert len(results[0]) == 4
+    assert len(results[0]) == 5
     assert results[0] == results[1]
 
 
 def test_the_summary_tells_met_from_not_met(folders, monkeypatch, capsys):
     for asked, verdict in (1, "met"), (1e-9, "not met"):
-        monkeypatch.setattr(MLPAE_train_script, "ASKED", {"train": 1, "valid": asked})
+        monkeypatch.setitem(handout.ASKED_LOSSES, "MLPAE", {"train": 1, "valid": asked})
         train(folders)
         expected = f"Asked by the handout: train loss below 1, valid loss below {asked:g}: {verdict}\n"
         assert capsys.readouterr().out.endswith(expected)
@@ -160,9 +162,8 @@ def test_the_model_of_an_earlier_run_is_kept(folders, tmp_path):
 def test_without_photos_flowers_are_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(drawn_flowers.draw_flowers, "__defaults__", (0, {"astilbe": 3, "calendula": 4}))
     drawn = tmp_path / "drawn"
-    folders = ["--drawn-root", str(drawn), "--model-dir", str(tmp_path / "models")]
-    missing = ["--data-root", str(tmp_path / "none"), "--log-dir", str(tmp_path)]
-    MLPAE_train_script.main([*missing, *folders, "--image-size", "8"])
+    folders = ["--drawn-root", str(drawn), "--model-dir", str(tmp_path / "models"), "--log-dir", str(tmp_path)]
+    MLPAE_train_script.main(["--data-root", str(tmp_path / "none"), *folders, "--image-size", "8"])
     out, err = capsys.readouterr()
     assert err == f"No photos at {tmp_path / 'none'}: drawing flowers into {drawn} instead.\n"
     assert f"Data: {drawn}, 6 training and 1 validation photos" in out
@@ -175,8 +176,30 @@ def test_pictures_of_other_photos_than_those_of_the_training(folders, tmp_path, 
     train(folders)
     drawn_flowers.draw_flowers(tmp_path / "others", counts={"astilbe": 3})
     capsys.readouterr()
-    look(folders[4:], "--vis-dir", tmp_path, "--data-root", str(tmp_path / "others"))
+    look(folders[2:], "--vis-dir", tmp_path, "--data-root", str(tmp_path / "others"))
     assert "not the photos that the model was trained on" in capsys.readouterr().err
+
+
+def test_losses_are_drawn_from_the_history_of_this_model_alone(folders, tmp_path, capsys):
+    train(folders, "--epochs", "2")
+    history = tmp_path / "log" / "history_MLPAE.csv"
+    flags = [*folders[2:], "--vis-dir", tmp_path / "vis"]
+    own = history.read_text()
+    capsys.readouterr()
+    for content, message in (
+        (own.replace("\n2,", "\n2,1"), "the history of another training than the model's, so no picture"),
+        (None, "no such history, so no picture of the losses"),
+    ):
+        history.unlink()
+        if content:
+            history.write_text(content)
+        look(flags)
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "vis" / "loss_MLPAE.png").exists()
+    for content in "", "Epoch\n1\n", own.replace("1,", "one,"), "\0":
+        history.write_text(content)
+        message = "found no history of losses in it; train again"
+        assert message in fails(visualization, ["--model", "MLPAE", *flags], capsys)
 
 
 # Parts 3 and 4
@@ -208,10 +231,12 @@ def test_train_look_and_generate(name, decimals, folders, tmp_path):
     assert best == "Best epoch: {}, Train Loss: {}, Valid Loss: {}".format(*best_epoch[:3])
     assert float(best_epoch[2]) == min(float(epoch[2]) for epoch in epochs)
 
-    looking = run_script("visualization.py", *flags[:2], *folders[4:], "--vis-dir", tmp_path / "vis", cwd=tmp_path)
+    looking = run_script("visualization.py", *flags[:2], *folders[2:], "--vis-dir", tmp_path / "vis", cwd=tmp_path)
     assert (looking.returncode, looking.stdout, looking.stderr) == (0, "", "")
     assert pixels_of(tmp_path / "vis" / f"valid_{name}.png").shape == (2 * 64 + 4, 4 * 100 - 4, 3)
-    assert (tmp_path / "vis" / f"train_{name}.png").exists()
+    drawn = {file.name for file in (tmp_path / "vis").iterdir()}
+    latent = {f"latent_{name}.png"} if name != "AE" else set()
+    assert drawn == {f"{kind}_{name}.png" for kind in ("train", "valid", "loss")} | latent
     generating = run_script(
         "random_generation.py", *flags[:2], *folders[6:], "--vis-dir", tmp_path / "vis", cwd=tmp_path
     )
@@ -336,6 +361,9 @@ def test_train_and_generate(name, folders, tmp_path):
     generating = run_script("random_generation.py", "--model", name, *where, "--number", 30, cwd=tmp_path)
     assert (generating.returncode, generating.stdout, generating.stderr) == (0, "", "")
     assert pixels_of(tmp_path / "vis" / f"random_images_{name}.png").shape == (5 * 64 + 4 * 4, 6 * 100 - 4, 3)
+    looking = run_script("visualization.py", "--model", name, *folders[2:], "--vis-dir", tmp_path / "vis", cwd=tmp_path)
+    assert (looking.returncode, looking.stdout, looking.stderr) == (0, "", "")
+    assert {file.name for file in (tmp_path / "vis").iterdir()} == {f"loss_{name}.png", f"random_images_{name}.png"}
 
 
 @pytest.mark.parametrize("name", ["AE", "VAE", "VAE_calibrated", "GAN"])
@@ -348,7 +376,7 @@ def test_the_checkpoint_knows_size_and_encoding_dim(name, folders, tmp_path):
     checkpoint = load_checkpoint(tmp_path / "models", name)
     assert checkpoint["encoding_dim"] == checkpoint["model"].encoding_dim == 7
     if name != "GAN":
-        visualization.main(["--data-root", str(folders[3]), *where])
+        visualization.main([*map(str, folders[:4]), *where])
         assert pixels_of(tmp_path / "vis" / f"valid_{name}.png").shape == (2 * 144 + 4, 4 * 100 - 4, 3)
 
 
@@ -366,7 +394,7 @@ def test_any_number_of_classes(kinds, folders, few_photos, tmp_path):
         shutil.rmtree(few_photos / "rose")
     for name in "VAE", "GAN":
         train_script.main(["--model", name, *map(str, folders), "--epochs", "1", "--image-size", "8"])
-    flags = [*folders[2:4], *folders[6:], "--vis-dir", tmp_path, "--image-size", "8", "--number", "9"]
+    flags = [*folders[:2], *folders[6:], "--vis-dir", tmp_path, "--image-size", "8", "--number", "9"]
     sample_quality.main([str(flag) for flag in flags])
     assert (tmp_path / "nearest_GAN.png").exists()
 
@@ -386,7 +414,7 @@ def quality(folders, tmp_path, capsys):
 
     def run(*flags):
         capsys.readouterr()
-        places = [*folders[2:4], *folders[6:], "--vis-dir", tmp_path / "vis", "--image-size", "8"]
+        places = [*folders[:2], *folders[6:], "--vis-dir", tmp_path / "vis", "--image-size", "8"]
         sample_quality.main([str(flag) for flag in [*places, *flags]])
         out, err = capsys.readouterr()
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if "|" in line]
@@ -428,7 +456,7 @@ def test_training_photos_are_found_to_be_near_themselves(quality, folders, few_p
 def test_models_that_do_not_compare_are_left_out(quality, folders, few_photos, tmp_path, capsys):
     train_script.main(["--model", "AE", *map(str, folders), "--epochs", "1", "--image-size", "12"])
     train_script.main(["--model", "VAE", *map(str, folders), "--epochs", "1", "--image-size", "8", "--split-seed", "9"])
-    flags = [*folders[2:4], *folders[6:], "--vis-dir", tmp_path / "vis"]
+    flags = [*folders[:2], *folders[6:], "--vis-dir", tmp_path / "vis"]
     capsys.readouterr()
     assert "found no model to measure" in fails(sample_quality, [*flags, "--image-size", "8"], capsys, lines=7)
     train_script.main(["--model", "GAN", *map(str, folders), "--epochs", "1", "--image-size", "8"])
@@ -439,7 +467,7 @@ def test_models_that_do_not_compare_are_left_out(quality, folders, few_photos, t
 
 
 def test_too_little_to_measure(folders, few_photos, tmp_path, capsys):
-    flags = [*folders[2:4], *folders[6:], "--vis-dir", tmp_path / "vis", "--image-size", "8"]
+    flags = [*folders[:2], *folders[6:], "--vis-dir", tmp_path / "vis", "--image-size", "8"]
     assert "--number: found 1, expected 2 or more" in fails(sample_quality, [*flags, "--number", "1"], capsys)
     shutil.rmtree(few_photos / "rose")
     for number in range(4, 10):
@@ -506,7 +534,7 @@ def test_a_read_only_model_folder(folders, tmp_path, capsys):
 
 
 def test_visualization_of_no_model_or_a_wrong_one(folders, tmp_path, capsys):
-    flags = [*folders[2:], "--vis-dir", tmp_path / "vis"]
+    flags = [*folders, "--vis-dir", tmp_path / "vis"]
     assert "invalid choice: 'GPT'" in fails(visualization, [*flags, "--model", "GPT"], capsys)
     assert "required: --model" in fails(visualization, flags, capsys)
     flags += ["--model", "MLPAE"]
@@ -524,7 +552,7 @@ def test_visualization_of_no_model_or_a_wrong_one(folders, tmp_path, capsys):
 
 
 def test_errors_of_a_real_process_have_no_traceback(folders, tmp_path):
-    result = run_script("visualization.py", "--model", "MLPAE", *folders[2:])
+    result = run_script("visualization.py", "--model", "MLPAE", *folders)
     assert result.returncode == 2 and result.stdout == ""
     line = f"visualization.py: error: {tmp_path / 'models' / 'BestModel_MLPAE.pkl'}: no such checkpoint"
     assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
