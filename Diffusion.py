@@ -85,17 +85,25 @@ class Diffusion(nn.Module):
                 x = interpolate(x, scale_factor=2)
         return self.leave(x)
 
-    def forward(self, images):
-        """Images (N, 3, H, W) in [0, 1], mixed with noise -> the v that is predicted and the true one, like images.
+    def draw(self, images):
+        """The random numbers that ``forward`` needs: times (N,) in [0, 1] and noise from N(0, 1), like images.
 
         The times are spread evenly over [0, 1], one in each of N parts of it: less is left to luck (Kingma et al.,
         Variational Diffusion Models, 2021, appendix I).
         """
-        x = 2 * images - 1
         n = len(images)
-        t = (torch.arange(n, device=x.device) + torch.rand(n, device=x.device)) / n
+        t = (torch.arange(n, device=images.device) + torch.rand(n, device=images.device)) / n
+        return t, torch.randn_like(images)
+
+    def forward(self, images, t=None, epsilon=None):
+        """Images (N, 3, H, W) in [0, 1], mixed with noise -> the v that is predicted and the true one, like images.
+
+        Times t (N,) and noise epsilon, like images, are drawn here where they are not given.
+        """
+        if t is None:
+            t, epsilon = self.draw(images)
+        x = 2 * images - 1
         alpha, sigma = schedule(t[:, None, None, None])
-        epsilon = torch.randn_like(x)
         return self.predict_v(alpha * x + sigma * epsilon, t), alpha * epsilon - sigma * x
 
     @torch.no_grad()

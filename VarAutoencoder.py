@@ -24,21 +24,28 @@ class VarAutoencoder(Autoencoder):
         mu, log_var = self.encoder(images).chunk(2, dim=1)
         return mu, log_var
 
-    def reparameterize(self, mu, log_var):
-        """A draw from N(mu, exp(log_var)) through which gradients flow: z = mu + sigma * epsilon (section 2.4)."""
-        return mu + torch.exp(0.5 * log_var) * torch.randn_like(mu)
+    def draw(self, images):
+        """The random numbers that ``forward`` needs: epsilon from N(0, 1), (N, encoding_dim)."""
+        return (torch.randn(len(images), self.encoding_dim, device=images.device),)
 
-    def forward(self, images, antithetic=False):
+    def reparameterize(self, mu, log_var, epsilon=None):
+        """A draw from N(mu, exp(log_var)) through which gradients flow: z = mu + sigma * epsilon (section 2.4)."""
+        if epsilon is None:
+            epsilon = torch.randn_like(mu)
+        return mu + torch.exp(0.5 * log_var) * epsilon
+
+    def forward(self, images, epsilon=None, antithetic=False):
         """(N, 3, H, W) -> images (N, 3, H, W) decoded from a draw of z, and mu and log_var, each (N, encoding_dim).
 
-        Draws in validation as in training, so that both losses measure the same thing.
+        Draws in validation as in training, so that both losses measure the same thing; ``epsilon`` is drawn here where
+        it is not given.
 
         With ``antithetic``, the first result is (2N, 3, H, W): all images from mu + sigma * epsilon, then all from
         mu - sigma * epsilon. Each is a fair draw, and together they cancel most of what the luck of epsilon does to the
         gradients (Wu, Goodman and Ermon, Differentiable Antithetic Sampling, 2019).
         """
         mu, log_var = self.encode(images)
-        z = self.reparameterize(mu, log_var)
+        z = self.reparameterize(mu, log_var, epsilon)
         if antithetic:
             z = torch.cat([z, 2 * mu - z])
         return self.decoder(z), mu, log_var

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+import progress
+
 AUTOENCODERS = ["MLPAE", "AE", "VAE", "VAE_calibrated"]
 MODELS = [*AUTOENCODERS, "GAN", "DDPM"]
 
@@ -19,6 +21,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
         )
+        self.add_argument("--quiet", action="store_true", help="show no progress bars")
+
+    def parse_args(self, *args, **options):
+        """The arguments but for ``--quiet``, which is done with: what comes out of a script does not depend on it."""
+        arguments = super().parse_args(*args, **options)
+        progress.quiet = arguments.quiet
+        del arguments.quiet
+        return arguments
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
@@ -50,6 +60,12 @@ def add_training_flags(parser, **defaults):
     add("patience", positive_int, "epochs to wait for a better model")
     parser.add_argument("--seed", type=seed, default=0, help="of the first weights and the order of the photos")
     parser.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
+    parser.add_argument(
+        "--tensorboard",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="where the losses go for TensorBoard as well, if it is installed (default: nowhere)",
+    )
     parser.add_argument("--strict", action="store_true", help="make an error of a photo that cannot be read")
     parser.add_argument("--resume", action="store_true", help="go on with a training that was cut off")
 

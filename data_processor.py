@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from files import write_whole
+from progress import progress
 
 # What torchvision's ImageFolder takes for a picture.
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -109,7 +109,7 @@ def read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict=False, log_dir=None):
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(read, range(len(paths)))
         try:
-            errors = list(tqdm(decoded, "Reading photos", len(paths), leave=False, disable=None))
+            errors = list(progress(decoded, "Reading photos", len(paths), "photo"))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
-from tqdm import tqdm
 
 from files import alone
+from progress import progress
 
 COUNTS = {"astilbe": 737, "bellflower": 873, "calendula": 978}
 SIZE = 256  # pixels, width and height, as the photos
@@ -57,7 +57,7 @@ def draw_flowers(root, seed=0, counts=COUNTS):
         for kind in counts:
             (unfinished / kind).mkdir()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(tqdm(pool.map(draw, jobs), "Drawing flowers", len(jobs), leave=False, disable=None))
+            list(progress(pool.map(draw, jobs), "Drawing flowers", len(jobs), "flower"))
         unfinished.chmod(0o755)
         unfinished.rename(root)
     finally:

@@ -1,9 +1,9 @@
 """Pictures that nobody took, by any model (handout, Parts 3 and 4)."""
 
 import torch
-from tqdm import tqdm
 
 from autograd import BaseGraph
+from progress import progress
 
 AT_ONCE = 100  # pictures; more of them at a time take more memory and no less time
 
@@ -11,8 +11,12 @@ AT_ONCE = 100  # pictures; more of them at a time take more memory and no less t
 def generate(checkpoint, number, seed):
     """(number, 3, H, W) in [0, 1]: what the model makes of random numbers from N(0, 1)."""
     torch.manual_seed(seed)
-    progress = tqdm(range(0, number, AT_ONCE), f"Drawing with {checkpoint['name']}", leave=False, disable=None)
-    return torch.cat([_some(checkpoint, min(AT_ONCE, number - done)) for done in progress])
+    pictures = []
+    with progress(None, f"Drawing with {checkpoint['name']}", number, "picture") as bar:
+        for done in range(0, number, AT_ONCE):
+            pictures.append(_some(checkpoint, min(AT_ONCE, number - done)))
+            bar.update(len(pictures[-1]))
+    return torch.cat(pictures)
 
 
 def _some(checkpoint, number):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from data_processor import mirror_half
+from progress import progress
 
 FEATURES = 128
 
@@ -47,7 +48,7 @@ def train_classifier(loader, seed=0, epochs=10):
     classifier = nn.Sequential(random_network(seed), nn.Linear(FEATURES, len(loader.dataset.classes)))
     optimizer = torch.optim.AdamW(classifier.parameters(), 3e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, epochs * len(loader))
-    for _ in range(epochs):
+    for _ in progress(range(epochs), "Training a classifier", unit="epoch"):
         for images, labels in loader:
             loss = cross_entropy(classifier(mirror_half(images)), labels)
             optimizer.zero_grad()

@@ -14,6 +14,7 @@ from data_processor import mirror_half
 from Diffusion import DDPM_loss_function, Diffusion
 from GAN import GAN, GAN_loss_function
 from kernel_distance import Features, kernel_distance, random_network
+from parallel import count, own_part, sum_of_all
 from VarAutoencoder import (
     CalibratedVAE,
     VAE_loss_function,
@@ -23,20 +24,27 @@ from VarAutoencoder import (
 )
 
 
-def train_one_epoch(model, loader, task, optimizer, schedule):
-    """Trains on each batch, half of its images mirrored; returns the mean loss, each as the model was at its turn."""
+def train_one_epoch(model, loader, task, optimizer, schedule, network=None):
+    """Trains on each batch, half of its images mirrored; returns the mean loss, each as the model was at its turn.
+
+    Args:
+        network: what to call in the model's place, where several processes share the work (see parallel.py).
+    """
     model.train()
     total = 0
     for images, _ in loader:
         images = mirror_half(images)
-        outputs = model(images, **task.options)
+        weight_of_all = task.weight(len(images))
+        images, *draws = own_part(images, *task.draw(model, images))
+        outputs = (network or model)(images, *draws, **task.options)
         loss = task.loss_function(outputs, images)
         optimizer.zero_grad()
-        loss.backward()
+        # Of several processes, each has a part of the batch; their gradients are averaged, as if all were of a size.
+        (loss * (count() * task.weight(len(images)) / weight_of_all)).backward()
         optimizer.step()
         schedule.step()
         total += task.weight(len(images)) * loss.detach()  # a number yet to come, on a GPU: no batch waits for it
-    return total.item() / len(loader.dataset)
+    return sum_of_all(total).item() / len(loader.dataset)
 
 
 @torch.no_grad()
@@ -92,7 +100,9 @@ class Task(NamedTuple):
     recipes: dict  # by optimizer
     terms: Callable = lambda outputs, images: {}  # (outputs, images) -> what to log beside the loss, by name
     weight: Callable = lambda n: n  # size of a batch -> how much its loss counts: a mean once an image, a sum as 16
+    draw: Callable = lambda model, images: ()  # (model, images) -> the random numbers that forward takes after them
     options: Mapping = MappingProxyType({})  # of the model's forward
+    whole_batches: bool = False  # it needs all of a batch at once, which several processes would have parts of
     validate: Callable = validate
     averaged: bool = False  # what is kept is the average of the weights over the steps
     digits: int = 4  # of a loss in the log
@@ -112,6 +122,7 @@ VAE = Task(
     },
     terms=VAE_terms,
     weight=lambda n: 16,
+    draw=VarAutoencoder.draw,
     options={"antithetic": True},
     digits=2,
 )
@@ -129,12 +140,14 @@ TASKS = {
     "VAE_calibrated": VAE._replace(
         model=CalibratedVAE,
         loss_function=calibrated_VAE_loss_function,
+        whole_batches=True,  # for the mean squared error within the logarithm
         recipes={"AdamW": Recipe(40, 2e-3, weight_decay=0.3)},
         terms=lambda outputs, images: {"VAE Loss": VAE_loss_function(outputs, images)} | VAE_terms(outputs, images),
     ),
     "GAN": Task(
         GAN,
         GAN_loss_function,
+        whole_batches=True,  # for the batch norms
         recipes={"AdamW": Recipe(200, 1e-3, betas=(0.5, 0.99), patience=None)},
         validate=validate_pictures,
         averaged=True,
@@ -142,6 +155,7 @@ TASKS = {
     "DDPM": Task(
         Diffusion,
         DDPM_loss_function,
+        draw=Diffusion.draw,
         recipes={"AdamW": Recipe(90, 2e-3, weight_decay=0.01, patience=None)},
         averaged=True,
     ),

@@ -47,6 +47,7 @@ def main(argv=None):
     # Only now, past the arguments, so that --help need not wait for PyTorch.
     import torch
 
+    import parallel
     from tasks import TASKS, average_of, make_optimizer, train_one_epoch
     from training import prepare, train
 
@@ -60,16 +61,21 @@ def main(argv=None):
     args.lr = getattr(args, "lr", recipe.lr)
     args.patience = getattr(args, "patience", recipe.patience or args.epochs)
 
+    device = parallel.join(args.device)
+    if task.whole_batches and parallel.count() > 1:
+        raise OSError(f"--model: found {parallel.count()} processes, expected one for {args.model}; leave torchrun out")
+
     torch.manual_seed(args.seed)
     size = {"encoding_dim": args.encoding_dim} if "encoding_dim" in args else {}
-    model = task.model(image_size=args.image_size, **size).to(args.device, memory_format=torch.channels_last)
+    model = task.model(image_size=args.image_size, **size).to(device, memory_format=torch.channels_last)
     args.encoding_dim = model.encoding_dim
-    training, validation, data = prepare(args, args.device)
+    training, validation, data = prepare(args, device)
     optimizer, schedule = make_optimizer(args.optimizer, model, recipe, args.lr, args.epochs * len(training))
     best, parts = model, [optimizer, schedule]
     if task.averaged:
         averaged = average_of(model, optimizer)
         best, parts = averaged.module, [*parts, averaged, model]
+    network = parallel.spread(model)
     train(
         args,
         {
@@ -80,7 +86,7 @@ def main(argv=None):
             "data": data,
         },
         training,
-        train_one_epoch=lambda epoch: train_one_epoch(model, training, task, optimizer, schedule),
+        train_one_epoch=lambda epoch: train_one_epoch(model, training, task, optimizer, schedule, network),
         validate=lambda: task.validate(best, validation, task),
         parts=parts,
         digits=task.digits,

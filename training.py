@@ -10,12 +10,12 @@ import math
 import reprlib
 import sys
 import textwrap
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
+import parallel
 from autograd import BaseGraph
 from checkpoint import CheckpointError, checkpoint_path, load_values, save_checkpoint, save_values
 from command_line import log, log_settings
@@ -23,9 +23,10 @@ from data_processor import create_flower_dataloaders
 from drawn_flowers import photos_or_drawn
 from files import alone, keep_previous, prepare_folder, remove_unfinished, write_whole
 from handout import asked_losses
+from progress import progress
 
 # Settings that change where things are, not what comes out.
-PLACES = {"data_root", "drawn_root", "model_dir", "log_dir", "strict", "resume"}
+PLACES = {"data_root", "drawn_root", "model_dir", "log_dir", "strict", "tensorboard", "resume"}
 
 
 def prepare(args, device="cpu"):
@@ -36,17 +37,22 @@ def prepare(args, device="cpu"):
     """
     prepare_folder(args.model_dir)
     prepare_folder(args.log_dir)
-    data_root = photos_or_drawn(args.data_root, args.drawn_root)
-    training, validation = create_flower_dataloaders(
-        args.batch_size,
-        data_root,
-        *args.image_size,
-        seed=args.seed,
-        split_seed=args.split_seed,
-        device=device,
-        strict=args.strict,
-        log_dir=args.log_dir,
-    )
+    with parallel.notices_of_the_first():
+        data_root = photos_or_drawn(args.data_root, args.drawn_root)
+        training, validation = create_flower_dataloaders(
+            args.batch_size,
+            data_root,
+            *args.image_size,
+            seed=args.seed,
+            split_seed=args.split_seed,
+            device=device,
+            strict=args.strict,
+            log_dir=args.log_dir,
+        )
+    smallest = len(training.dataset) % args.batch_size or args.batch_size
+    if smallest < parallel.count():
+        found = f"found a batch of {smallest} photos, expected one or more for each of {parallel.count()} processes"
+        raise OSError(f"{found}; give another --batch-size")
     log_settings(args, data_root, training, validation)
     return training, validation, {"root": str(data_root), "fingerprint": training.dataset.fingerprint()}
 
@@ -77,39 +83,46 @@ def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=
     begun_with["photos"] = checkpoint["data"]["fingerprint"]
     best, history = None, []
     with (
-        _undisturbed(args.model_dir, name),
-        tqdm(desc="Training", total=args.epochs, unit="epoch", leave=False, disable=None) as progress,
+        _undisturbed(args, name),
+        _tensorboard(args, name) as show,
+        progress(None, f"Training {name}", args.epochs, "epoch") as bar,
     ):
-        remove_unfinished(args.model_dir, name)
-        remove_unfinished(args.log_dir, name)
         if args.resume and state_path.exists():
             best, history = _restore(state_path, begun_with, model, loader, parts)
             log(f"Resumed after epoch {len(history)}")
-            progress.update(len(history))
+            bar.update(len(history))
+            for row in history:
+                show(row)
         elif args.resume:
-            print(f"Found no {state_path} to resume: starting from the beginning.", file=sys.stderr)
+            with parallel.notices_of_the_first():
+                print(f"Found no {state_path} to resume: starting from the beginning.", file=sys.stderr)
 
         while len(history) < args.epochs and (best is None or len(history) - best["epoch"] < args.patience):
             epoch = len(history) + 1
             train_loss = train_one_epoch(epoch)
-            losses = {"Train Loss": train_loss} | {f"Valid {part}": value for part, value in validate().items()}
+            validated = parallel.as_the_first_has_it(validate())
+            losses = {"Train Loss": train_loss} | {f"Valid {part}": value for part, value in validated.items()}
             valid_loss = losses["Valid Loss"]
             log(f"Epoch: {epoch}, {_in_words(losses, digits)}")
             if not math.isfinite(train_loss + valid_loss):
                 raise SystemExit(f"Stopped: loss no longer a number in epoch {epoch}; lower --lr, now {args.lr:g}")
 
             history.append({"Epoch": epoch, **losses})
-            if best is None or valid_loss < best["valid_loss"]:
-                if best is None:
+            better = best is None or valid_loss < best["valid_loss"]
+            if better:
+                best = {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "settings": settings}
+            if parallel.is_first():
+                if epoch == 1:
                     keep_previous(model_path)
                     keep_previous(state_path)
                     state_path.unlink(missing_ok=True)  # from here on, it would no longer fit the best model
-                best = {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "settings": settings}
-                save_checkpoint(checkpoint | best, model_path)
-            _save_history(history, history_path)
-            state = {"begun_with": begun_with, "best": best, "history": history}
-            save_values(state | _state(model, loader, parts), state_path)
-            progress.update()
+                if better:
+                    save_checkpoint(checkpoint | best, model_path)
+                _save_history(history, history_path)
+                state = {"begun_with": begun_with, "best": best, "history": history}
+                save_values(state | _state(model, loader, parts), state_path)
+            show(history[-1])
+            bar.update()
 
     if len(history) < args.epochs:
         log(f"Stopped early: no better model in {args.patience} epochs")
@@ -122,16 +135,46 @@ def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=
 
 
 @contextmanager
-def _undisturbed(model_dir, name):
-    """Keeps other trainings of the same model out of the folder, and answers Ctrl-C with a way to go on."""
+def _undisturbed(args, name):
+    """Keeps other trainings of the same model out of the folders, and answers Ctrl-C with a way to go on."""
     try:
-        with alone(Path(model_dir, f".BestModel_{name}.lock")):
+        with alone(Path(args.model_dir, f".BestModel_{name}.lock")) if parallel.is_first() else nullcontext():
+            if parallel.is_first():
+                remove_unfinished(args.model_dir, name)
+                remove_unfinished(args.log_dir, name)
             yield
     except BlockingIOError:
-        found = f"{model_dir}: found another training of {name} at work in this folder"
+        found = f"{args.model_dir}: found another training of {name} at work in this folder"
         raise BlockingIOError(f"{found}; wait for its end, or give another --model-dir") from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Interrupted. To go on, give the same command with --resume.") from None
+
+
+@contextmanager
+def _tensorboard(args, name):
+    """Gives a function that shows an epoch of the history in TensorBoard, if that is asked for.
+
+    Raises:
+        OSError: it is asked for, and not installed.
+    """
+    if "tensorboard" not in args or not parallel.is_first():
+        yield lambda row: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise OSError("--tensorboard: found no TensorBoard; pip install tensorboard, or leave the flag out") from None
+    # The history begins at 1, also for a training that goes on; what another training left there is hidden.
+    with SummaryWriter(Path(args.tensorboard, name), purge_step=1) as writer:
+
+        def show(row):
+            for key, value in row.items():
+                if key != "Epoch":
+                    which, what = key.split(maxsplit=1)  # as in "Valid Squared Error"
+                    writer.add_scalar(f"{what}/{which}".replace(" ", "_"), value, row["Epoch"])
+            writer.flush()
+
+        yield show
 
 
 def _state(model, loader, parts):
@@ -141,7 +184,7 @@ def _state(model, loader, parts):
         "parts": [part.state_dict() for part in parts],
         "order": loader.generator.get_state(),
         "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all(),
+        "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -167,7 +210,8 @@ def _restore(path, begun_with, model, loader, parts):
                 part.load_state_dict(saved)
             loader.generator.set_state(state["order"])
             torch.set_rng_state(state["random"])
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+            if state["random_cuda"] is not None:
+                torch.cuda.set_rng_state(state["random_cuda"])
     except Exception as error:  # a damaged file can raise anything at all
         reason = textwrap.shorten(str(error), 300)
         raise CheckpointError(f"{path}: found nothing to resume in it ({reason}); train without --resume") from None

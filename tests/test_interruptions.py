@@ -282,11 +282,12 @@ def test_nothing_is_written_but_in_the_folders_that_are_given(few_photos, tmp_pa
         file.chmod(0o555 if file.is_dir() else 0o444)
     copy.chmod(0o555)
     trained = ["--model-dir", tmp_path / "models"]
-    quick = ["--log-dir", tmp_path / "log", "--image-size", "8", "--epochs", "1"]
+    logged = ["--log-dir", tmp_path / "log"]
+    quick = [*logged, "--image-size", "8", "--epochs", "1"]
     photos = ["--data-root", few_photos, "--drawn-root", tmp_path / "drawn"]
     for script, *arguments in (
         ["MLPAE_train_script.py", *photos, *trained, *quick],
-        ["visualization.py", "--model", "MLPAE", *photos, *trained, "--vis-dir", tmp_path / "vis"],
+        ["visualization.py", "--model", "MLPAE", *photos, *trained, *logged, "--vis-dir", tmp_path / "vis"],
         ["random_generation.py", "--model", "MLPAE", *trained, "--vis-dir", tmp_path / "vis"],
     ):
         result = subprocess.run(
@@ -294,4 +295,4 @@ def test_nothing_is_written_but_in_the_folders_that_are_given(few_photos, tmp_pa
         )
         assert (result.returncode, result.stderr) == (0, "")
     assert sorted(copy.rglob("*")) == before and list(elsewhere.iterdir()) == []
-    assert len(list((tmp_path / "vis").iterdir())) == 3
+    assert len(list((tmp_path / "vis").iterdir())) == 4

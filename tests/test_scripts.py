@@ -1,7 +1,9 @@
+import csv
 import os
 import pickle
 import re
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -580,6 +582,90 @@ def test_help_does_not_wait_for_pytorch(name):
     command = [sys.executable, "-X", "importtime", ROOT / name, "--help"]
     imported = re.findall(r"\| +(\S+)$", subprocess.run(command, capture_output=True, text=True).stderr, re.MULTILINE)
     assert "argparse" in imported and "torch" not in imported
+
+
+# Progress bars and TensorBoard
+
+
+def shown_on_a_terminal(command, **variables):
+    """What a command writes to stderr, where that is a terminal 80 columns wide."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key != "CI"} | variables
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    while piece := _read(ours):
+        shown += piece
+    assert process.wait() == 0
+    os.close(ours)
+    return shown.decode()
+
+
+def _read(terminal):
+    try:
+        return os.read(terminal, 1000)
+    except OSError:  # how Linux tells that nobody writes to it any more
+        return b""
+
+
+def test_progress_is_for_those_who_watch(folders, tmp_path):
+    command = [
+        sys.executable,
+        ROOT / "train_script.py",
+        "--model",
+        "AE",
+        *folders,
+        "--image-size",
+        "8",
+        "--epochs",
+        "2",
+    ]
+    command = list(map(str, command))
+    shown = shown_on_a_terminal(command)
+    assert "Reading photos" in shown and "Training AE" in shown
+    kept = "Kept BestModel_AE.pth of an earlier run as"
+    for flags, variables in (["--quiet"], {}), ([], {"CI": "true"}):
+        shown = shown_on_a_terminal([*command, *flags], **variables)
+        assert shown.startswith(kept) and shown.count("\n") == 2  # of the model and of the state to resume from
+    command = [sys.executable, str(ROOT / "random_generation.py"), "--model", "AE", *map(str, folders[6:])]
+    assert "Drawing with AE" in shown_on_a_terminal([*command, "--vis-dir", str(tmp_path)])
+
+
+def test_no_bars_is_no_setting(folders, tmp_path, capsys):
+    train(folders, "--quiet")
+    assert "quiet" not in capsys.readouterr().out
+    assert "quiet" not in load_checkpoint(tmp_path / "models", "MLPAE")["settings"]
+
+
+def test_tensorboard_is_optional(folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    flags = [*folders, "--image-size", "8", "--tensorboard", tmp_path / "board"]
+    with pytest.raises(SystemExit, match="2"):
+        MLPAE_train_script.main(list(map(str, flags)))
+    message = "--tensorboard: found no TensorBoard; pip install tensorboard, or leave the flag out"
+    assert capsys.readouterr().err == f"{os.path.basename(sys.argv[0])}: error: {message}\n"
+    assert not (tmp_path / "models" / "BestModel_MLPAE.pkl").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # TensorBoard's own
+def test_tensorboard(folders, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    flags = ["--model", "VAE", *folders, "--image-size", "8", "--epochs", "3", "--tensorboard", tmp_path / "board"]
+    for resume in [], ["--resume"]:
+        train_script.main([*map(str, flags), *resume])
+        board = EventAccumulator(str(tmp_path / "board" / "VAE")).Reload()
+        tags = {"Loss/Train": "Train Loss", "Loss/Valid": "Valid Loss", "KL_Divergence/Valid": "Valid KL Divergence"}
+        assert set(board.Tags()["scalars"]) == {*tags, "Squared_Error/Valid"}
+        with open(tmp_path / "log" / "history_VAE.csv") as file:
+            history = list(csv.DictReader(file))
+        for tag, name in tags.items():
+            values = {event.step: event.value for event in board.Scalars(tag)}
+            assert list(values) == [1, 2, 3]
+            assert list(values.values()) == pytest.approx([float(row[name]) for row in history])
 
 
 # On the real photos: FLOWERS=folder python -m pytest
