@@ -97,14 +97,18 @@ def one_line_errors(main):
         try:
             return main(argv)
         except OSError as error:
-            line = "".join(char if char.isprintable() else "?" for char in " ".join(str(error).split()))
-            print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
+            print(f"{Path(sys.argv[0]).name}: error: {one_line(str(error))}", file=sys.stderr)
             raise SystemExit(2) from None
         except KeyboardInterrupt as interrupt:
             print(str(interrupt) or "Interrupted.", file=sys.stderr)
             raise SystemExit(130) from None
 
     return wrapper
+
+
+def one_line(text):
+    """Text from anywhere, fit for a terminal: in one line, and without what could move the cursor."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
 
 
 def positive_int(text):

@@ -1,0 +1,68 @@
+"""Looks at what a student has handed in, as the handout's section on submissions asks for it.
+
+    python check_submission.py FOLDER
+
+prints what is asked and what is found: files, models, losses computed anew on the photos, logs, pictures. Nothing of
+the student's is run, neither code nor what a model file might hold. The exit status is 0 if all that is asked is there,
+1 if something is not, and 2 if there is nothing to look at.
+"""
+
+import json
+import textwrap
+from pathlib import Path
+
+from command_line import Parser, log, one_line, one_line_errors
+from drawn_flowers import photos_or_drawn
+
+MARKS = {True: "ok", False: "NO", None: "?"}
+
+
+def parse_arguments(argv):
+    parser = Parser("Looks at a folder that was handed in: files, models, losses, logs and pictures.")
+    parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="what was handed in")
+    parser.add_argument("--data-root", default="./flowers", help="the photos, to compute the losses on")
+    parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    return parser.parse_args(argv)
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_arguments(argv)
+
+    # Only now, past the arguments, so that --help need not wait for PyTorch.
+    from submission import checks_of
+
+    folder = Path(args.folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: no such folder; give the one that was handed in")
+    photos = photos_or_drawn(args.data_root, args.drawn_root)
+    checks = list(checks_of(folder, photos, drawn=photos != args.data_root))
+    missing = sum(check.ok is False for check in checks)
+    if args.json:
+        found = {"folder": str(folder), "complete": not missing, "checks": [check._asdict() for check in checks]}
+        log(json.dumps(found, indent=2))
+    else:
+        print_table(checks)
+        unsure = sum(check.ok is None for check in checks)
+        log(f"\n{len(checks) - missing - unsure} as asked, {missing} not, {unsure} to look at yourself.")
+    if missing:
+        raise SystemExit(1)
+
+
+def print_table(checks):
+    """Prints a line a check, or more where it does not fit into 80 columns."""
+    log(f"{'':6}{'asked':36}  found")
+    part = None
+    for check in checks:
+        if check.part != part:
+            part = check.part
+            log(part)
+        asked, found = (textwrap.wrap(one_line(text), 36) for text in (check.asked, check.found))
+        for line in range(max(len(asked), len(found))):
+            mark = MARKS[check.ok] if line == 0 else ""
+            log(f"  {mark:4}{''.join(asked[line : line + 1]):36}  {''.join(found[line : line + 1])}".rstrip())
+
+
+if __name__ == "__main__":
+    main()
