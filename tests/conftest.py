@@ -11,6 +11,10 @@ from PIL import Image
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
 settings.load_profile("lab")
 
+# Of what Unix alone has: its ways to kill a process, limits on a file's size, pipes and links that anyone may make.
+collect_ignore = ["test_interruptions.py"] if os.name == "nt" else []
+unix = pytest.mark.skipif(os.name == "nt", reason="needs what Unix alone has")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, unix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -514,6 +514,7 @@ def test_parts_of_generative_models_that_do_not_fit(tmp_path):
     assert "not those of the model" in refusal(gan, encoding_dim=5, model=dict(list(weights.items())[1:]))
 
 
+@unix
 def test_checkpoints_that_are_no_files(tmp_path):
     (tmp_path / "BestModel_AE.pth").mkdir()
     os.mkfifo(tmp_path / "BestModel_MLPAE.pkl")

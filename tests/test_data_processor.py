@@ -14,7 +14,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, unix
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -238,6 +238,7 @@ def spoilt(few_photos):
     return few_photos
 
 
+@unix
 def test_what_is_no_photo_is_left_out_and_named(spoilt, tmp_path, capfd):
     expected = read_flowers(spoilt, 8, 8)
     unusable = spoil(spoilt / "rose")
@@ -262,6 +263,7 @@ def test_strict(spoilt, few_photos):
         read_flowers(spoilt, 8, 8, strict=True)
 
 
+@unix
 def test_a_folder_that_is_all_spoilt(tmp_path, few_photos):
     (tmp_path / "root" / "rose").mkdir(parents=True)
     shutil.copy(few_photos / "rose" / "0.jpg", tmp_path / "root" / "rose")
