@@ -1,9 +1,10 @@
 """The convolutional autoencoder (handout, Part 3)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 AE_ENCODING_DIM = 64
 
@@ -29,7 +30,7 @@ class Autoencoder(nn.Module):
     name = "AE"
     latent_parts = 1  # how many vectors of size encoding_dim the encoder gives
 
-    def __init__(self, encoding_dim=AE_ENCODING_DIM, image_size=(24, 24)):
+    def __init__(self, encoding_dim: int = AE_ENCODING_DIM, image_size: Sequence[int] = (24, 24)) -> None:
         super().__init__()
         self.encoding_dim = encoding_dim
         features = (128, *quarter_of(image_size))
@@ -59,22 +60,22 @@ class Autoencoder(nn.Module):
                 nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu"))
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W), both in [0, 1]."""
         return self.decoder(self.encoder(images))
 
     @torch.no_grad()
-    def reconstruct(self, images):
+    def reconstruct(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W): the best the model can make of the images."""
         return self(images)
 
     @torch.no_grad()
-    def sample(self, n):
+    def sample(self, n: int) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors drawn from N(0, 1)."""
-        return self.decoder(torch.randn(n, self.encoding_dim, device=self.decoder[0].weight.device))
+        return self.decoder(torch.randn(n, self.encoding_dim, device=next(self.parameters()).device))
 
 
-def quarter_of(image_size):
+def quarter_of(image_size: Sequence[int]) -> tuple[int, int]:
     """(width, height) of an image -> (H / 4, W / 4): what two halvings leave, or ValueError if no whole pixels."""
     width, height = image_size
     if width < 4 or height < 4 or width % 4 or height % 4:

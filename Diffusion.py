@@ -18,9 +18,10 @@ Models (2021), for the steps back, and Lu et al., DPM-Solver++ (2022), for large
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, mse_loss, scaled_dot_product_attention
 
 from Autoencoder import quarter_of
@@ -41,7 +42,7 @@ class Diffusion(nn.Module):
 
     name = "DDPM"
 
-    def __init__(self, encoding_dim=None, image_size=(24, 24)):
+    def __init__(self, encoding_dim: int | None = None, image_size: Sequence[int] = (24, 24)) -> None:
         super().__init__()
         quarter_of(image_size)  # the U-Net halves twice; ValueError where that leaves no whole pixels
         width, height = image_size
@@ -67,13 +68,13 @@ class Diffusion(nn.Module):
             ]
         )
         self.leave = nn.Sequential(nn.GroupNorm(8, full), nn.SiLU(), nn.Conv2d(full, 3, 3, padding=1))
-        nn.init.zeros_(self.leave[-1].weight)
+        nn.init.zeros_(self.leave[-1].weight)  # type: ignore[arg-type]
 
-    def predict_v(self, x, t):
+    def predict_v(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (N, 3, H, W) and t (N,) -> v (N, 3, H, W)."""
         time = self.time(time_features(t))
         x = self.enter(x)
-        kept = []
+        kept: list[Tensor] = []
         for block in self.down:
             x = block(avg_pool2d(x, 2) if kept else x, time)
             kept.append(x)
@@ -85,7 +86,7 @@ class Diffusion(nn.Module):
                 x = interpolate(x, scale_factor=2)
         return self.leave(x)
 
-    def draw(self, images):
+    def draw(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The random numbers that ``forward`` needs: times (N,) in [0, 1] and noise from N(0, 1), like images.
 
         The times are spread evenly over [0, 1], one in each of N parts of it: less is left to luck (Kingma et al.,
@@ -95,31 +96,31 @@ class Diffusion(nn.Module):
         t = (torch.arange(n, device=images.device) + torch.rand(n, device=images.device)) / n
         return t, torch.randn_like(images)
 
-    def forward(self, images, t=None, epsilon=None):
+    def forward(self, images: Tensor, t: Tensor | None = None, epsilon: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W) in [0, 1], mixed with noise -> the v that is predicted and the true one, like images.
 
-        Times t (N,) and noise epsilon, like images, are drawn here where they are not given.
+        Times t (N,) and noise epsilon, like images, are drawn here unless both are given.
         """
-        if t is None:
+        if t is None or epsilon is None:
             t, epsilon = self.draw(images)
         x = 2 * images - 1
         alpha, sigma = schedule(t[:, None, None, None])
         return self.predict_v(alpha * x + sigma * epsilon, t), alpha * epsilon - sigma * x
 
     @torch.no_grad()
-    def sample(self, n, steps=50):
+    def sample(self, n: int, steps: int = 50) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], out of noise."""
         width, height = self.image_size
         noise = torch.randn(n, 3, height, width, device=self.enter.weight.device)
         return (ddim(self.predict_v, noise, steps) + 1) / 2
 
 
-def schedule(t):
+def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
     """alpha_t, the share of the image in x_t, and sigma_t, that of the noise: their squares add up to 1."""
     return torch.cos(math.pi / 2 * t), torch.sin(math.pi / 2 * t)
 
 
-def ddim(predict_v, noise, steps):
+def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
     """From noise (N, ...) at t = 1 to images (N, ...) in [-1, 1] at t = 0.
 
     Each step finds the image and the noise that x_t is a mixture of, and mixes them anew, with a little less noise
@@ -139,7 +140,7 @@ def ddim(predict_v, noise, steps):
     return x
 
 
-def time_features(t):
+def time_features(t: Tensor) -> Tensor:
     """t (N,) in [0, 1] -> (N, TIME_FEATURES): cosines and sines from slow to fast."""
     frequencies = torch.logspace(0, 3, TIME_FEATURES // 2, device=t.device)
     angles = t[:, None] * frequencies
@@ -152,7 +153,7 @@ class ResidualBlock(nn.Module):
     Two convolutions, whose outcome is added to the input; the time scales and shifts the channels between them.
     """
 
-    def __init__(self, in_channels, out_channels, time_size):
+    def __init__(self, in_channels: int, out_channels: int, time_size: int) -> None:
         super().__init__()
         self.first = nn.Sequential(
             nn.GroupNorm(8, in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -161,9 +162,9 @@ class ResidualBlock(nn.Module):
         self.norm = nn.GroupNorm(8, out_channels)
         self.second = nn.Sequential(nn.SiLU(), nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
-        nn.init.zeros_(self.second[-1].weight)
+        nn.init.zeros_(self.second[-1].weight)  # type: ignore[arg-type]
 
-    def forward(self, x, time):
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
         scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
         return self.shortcut(x) + self.second(self.norm(self.first(x)) * (1 + scale) + shift)
 
@@ -171,7 +172,7 @@ class ResidualBlock(nn.Module):
 class Attention(nn.Module):
     """(N, channels, H, W) -> the same: each place looks at all others (Vaswani et al., 2017)."""
 
-    def __init__(self, channels, heads=4):
+    def __init__(self, channels: int, heads: int = 4) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(8, channels)
@@ -179,14 +180,14 @@ class Attention(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         each = 3, self.heads, x.shape[1] // self.heads, x.shape[2] * x.shape[3]
         q, k, v = self.qkv(self.norm(x)).reshape(-1, *each).transpose(3, 4).unbind(1)
         seen = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
         return x + self.out(seen)
 
 
-def DDPM_loss_function(outputs, images):
+def DDPM_loss_function(outputs: tuple[Tensor, Tensor], images: Tensor) -> Tensor:
     """The mean squared error of v; ``outputs`` is what ``Diffusion.forward`` made of the images."""
     predicted, true = outputs
     return mse_loss(predicted, true)

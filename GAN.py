@@ -10,9 +10,11 @@ hinge loss; Zhao et al., Differentiable Augmentation for Data-Efficient GAN Trai
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from Autoencoder import quarter_of
@@ -32,7 +34,7 @@ class GAN(nn.Module):
 
     name = "GAN"
 
-    def __init__(self, encoding_dim=GAN_ENCODING_DIM, image_size=(24, 24)):
+    def __init__(self, encoding_dim: int = GAN_ENCODING_DIM, image_size: Sequence[int] = (24, 24)) -> None:
         super().__init__()
         self.encoding_dim = encoding_dim
         quarter = quarter_of(image_size)
@@ -61,7 +63,7 @@ class GAN(nn.Module):
             nn.Linear(192 * math.prod(quarter), 1),
         )
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (N, 3, H, W) in [0, 1] -> the discriminator's scores, each (N, 1), of
 
         - the images;
@@ -76,25 +78,25 @@ class GAN(nn.Module):
         self.discriminator.requires_grad_(True)
         return photo_scores, picture_scores, fooled_scores
 
-    def generate(self, n):
+    def generate(self, n: int) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], made of latent vectors drawn from N(0, 1)."""
-        latent = torch.randn(n, self.encoding_dim, device=self.generator[0].weight.device)
+        latent = torch.randn(n, self.encoding_dim, device=next(self.parameters()).device)
         return self.generator(latent)
 
     @torch.no_grad()
-    def sample(self, n):
+    def sample(self, n: int) -> Tensor:
         """As ``generate``, for looking at: no gradient goes back from here."""
         return self.generate(n)
 
 
-def augment(images):
+def augment(images: Tensor) -> Tensor:
     """Changes each image a little, in its own way: brightness, saturation, contrast, and where it stands.
 
     Images (N, 3, H, W) in [0, 1] -> the same shape, in about [-1, 1], with 0 where an image was moved away from.
     """
     n, _, height, width = images.shape
 
-    def draw(low, high, *shape):
+    def draw(low: float, high: float, *shape: int) -> Tensor:
         return torch.empty(n, *shape, device=images.device).uniform_(low, high)
 
     x = 2 * images - 1 + draw(-0.2, 0.2, 1, 1, 1)
@@ -112,12 +114,12 @@ def augment(images):
     return margined[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def GAN_loss_terms(outputs):
+def GAN_loss_terms(outputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The hinge losses of the discriminator, 2 for one that cannot tell at all, and of the generator."""
     photo_scores, picture_scores, fooled_scores = outputs
     return (relu(1 - photo_scores) + relu(1 + picture_scores)).mean(), -fooled_scores.mean()
 
 
-def GAN_loss_function(outputs, images):
+def GAN_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Any:
     """Both hinge losses, added up; the gradients of each are for one of the networks alone."""
     return sum(GAN_loss_terms(outputs))

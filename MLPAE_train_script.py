@@ -7,7 +7,9 @@ off goes on with --resume, and its log with >> in place of >. The loop over the 
 early end, is ``train`` in training.py: the same for every model of the lab.
 """
 
+import argparse
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +17,13 @@ from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
 from command_line import Parser, add_training_flags, one_line_errors
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.")
     add_training_flags(parser, encoding_dim=64, epochs=100, lr=8.0, patience=20)
     return parser.parse_args(argv)
 
 
-def build_autoencoder(input_dim, rng, encoding_dim=64):
+def build_autoencoder(input_dim: int, rng: np.random.Generator, encoding_dim: int = 64) -> BaseGraph:
     """The autoencoder: (N, input_dim) in [0, 1] -> the same, by way of 256, 128, encoding_dim, 128 and 256 numbers.
 
     ReLU between the layers, but for the latent vector, which is free to be negative; Sigmoid at the end.
@@ -44,7 +46,7 @@ def build_autoencoder(input_dim, rng, encoding_dim=64):
     return BaseGraph(encoder + decoder)
 
 
-def train_one_epoch(model, loader, lr):
+def train_one_epoch(model: BaseGraph, loader: Any, lr: float) -> float:
     """Trains on each batch of the loader; returns the mean loss over its images, each as the model was at its turn."""
     mse = MSE()
     total = 0.0
@@ -56,7 +58,7 @@ def train_one_epoch(model, loader, lr):
     return total / len(loader.dataset)
 
 
-def validate(model, loader):
+def validate(model: BaseGraph, loader: Any) -> float:
     """The mean loss over the images of the loader."""
     mse = MSE()
     total = 0.0
@@ -66,7 +68,7 @@ def validate(model, loader):
     return total / len(loader.dataset)
 
 
-def learning_rate(epoch, epochs, highest):
+def learning_rate(epoch: int, epochs: int, highest: float) -> float:
     """Rises in a straight line over the first tenth of the epochs, then falls in a straight line towards 0.
 
     A mean over all 1,728 numbers of an image makes for small gradients: hence rates above 1.
@@ -75,7 +77,7 @@ def learning_rate(epoch, epochs, highest):
 
 
 @one_line_errors
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
     # Only now, past the arguments, so that --help need not wait for PyTorch.

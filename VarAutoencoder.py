@@ -1,6 +1,9 @@
 """The variational autoencoder (handout, Part 4): Kingma and Welling, Auto-Encoding Variational Bayes (2014)."""
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from Autoencoder import Autoencoder
 
@@ -16,25 +19,27 @@ class VarAutoencoder(Autoencoder):
     name = "VAE"
     latent_parts = 2
 
-    def __init__(self, encoding_dim=VAE_ENCODING_DIM, image_size=(24, 24)):
+    def __init__(self, encoding_dim: int = VAE_ENCODING_DIM, image_size: Sequence[int] = (24, 24)) -> None:
         super().__init__(encoding_dim, image_size)
 
-    def encode(self, images):
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) -> mu and log_var of q(z | image), each (N, encoding_dim)."""
         mu, log_var = self.encoder(images).chunk(2, dim=1)
         return mu, log_var
 
-    def draw(self, images):
+    def draw(self, images: Tensor) -> tuple[Tensor]:
         """The random numbers that ``forward`` needs: epsilon from N(0, 1), (N, encoding_dim)."""
         return (torch.randn(len(images), self.encoding_dim, device=images.device),)
 
-    def reparameterize(self, mu, log_var, epsilon=None):
+    def reparameterize(self, mu: Tensor, log_var: Tensor, epsilon: Tensor | None = None) -> Tensor:
         """A draw from N(mu, exp(log_var)) through which gradients flow: z = mu + sigma * epsilon (section 2.4)."""
         if epsilon is None:
             epsilon = torch.randn_like(mu)
         return mu + torch.exp(0.5 * log_var) * epsilon
 
-    def forward(self, images, epsilon=None, antithetic=False):
+    def forward(  # type: ignore[override]
+        self, images: Tensor, epsilon: Tensor | None = None, antithetic: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 3, H, W) -> images (N, 3, H, W) decoded from a draw of z, and mu and log_var, each (N, encoding_dim).
 
         Draws in validation as in training, so that both losses measure the same thing; ``epsilon`` is drawn here where
@@ -51,7 +56,7 @@ class VarAutoencoder(Autoencoder):
         return self.decoder(z), mu, log_var
 
     @torch.no_grad()
-    def reconstruct(self, images):
+    def reconstruct(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W): decoded from mu, the middle of the distribution."""
         mu, _ = self.encode(images)
         return self.decoder(mu)
@@ -63,7 +68,7 @@ class CalibratedVAE(VarAutoencoder):
     name = "VAE_calibrated"
 
 
-def VAE_loss_terms(outputs, images):
+def VAE_loss_terms(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
     """The two terms of the loss, each summed over the batch: squared errors of the images, and KL divergence.
 
     KL(N(mu, sigma^2) || N(0, 1)) = 1/2 sum of (sigma^2 + mu^2 - 1 - log sigma^2)   (appendix B)
@@ -80,13 +85,13 @@ def VAE_loss_terms(outputs, images):
     return squared_error, kl_divergence
 
 
-def VAE_loss_function(outputs, images):
+def VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Tensor:
     """Squared errors plus KL divergence, summed over the batch; the handout's 800 is this for 16 images."""
     squared_error, kl_divergence = VAE_loss_terms(outputs, images)
     return squared_error + kl_divergence
 
 
-def calibrated_VAE_loss_function(outputs, images):
+def calibrated_VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Tensor:
     """What VAE_loss_function is once the pixels' variance is fitted: Rybkin et al., Simple and Effective VAE Training
     with Calibrated Decoders (2021).
 

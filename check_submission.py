@@ -7,9 +7,11 @@ the student's is run, neither code nor what a model file might hold. The exit st
 1 if something is not, and 2 if there is nothing to look at.
 """
 
+import argparse
 import json
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from command_line import Parser, log, one_line, one_line_errors
 from drawn_flowers import photos_or_drawn
@@ -17,7 +19,7 @@ from drawn_flowers import photos_or_drawn
 MARKS = {True: "ok", False: "NO", None: "?"}
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Looks at a folder that was handed in: files, models, losses, logs and pictures.")
     parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="what was handed in")
     parser.add_argument("--data-root", default="./flowers", help="the photos, to compute the losses on")
@@ -27,7 +29,7 @@ def parse_arguments(argv):
 
 
 @one_line_errors
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
     # Only now, past the arguments, so that --help need not wait for PyTorch.
@@ -50,7 +52,7 @@ def main(argv=None):
         raise SystemExit(1)
 
 
-def print_table(checks):
+def print_table(checks: list[Any]) -> None:
     """Prints a line a check, or more where it does not fit into 80 columns."""
     log(f"{'':6}{'asked':36}  found")
     part = None

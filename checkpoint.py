@@ -25,9 +25,11 @@ import textwrap
 import unicodedata
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from Autoencoder import Autoencoder
 from autograd import BaseGraph, Linear, ReLU, Sigmoid
@@ -45,12 +47,12 @@ class CheckpointError(OSError):
     """A file that is no checkpoint, or not the one that is needed."""
 
 
-def checkpoint_path(model_dir, name):
+def checkpoint_path(model_dir: str | Path, name: str) -> Path:
     """Where the best model of this name lies."""
     return Path(model_dir, f"BestModel_{name}.{'pth' if name in PYTORCH_MODELS else 'pkl'}")
 
 
-def save_checkpoint(checkpoint, path):
+def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Writes the checkpoint whole or not at all: whatever goes wrong, ``path`` holds the old one or the new one."""
     if checkpoint["name"] in PYTORCH_MODELS:
         save_values(checkpoint | {"model": checkpoint["model"].state_dict()}, path)
@@ -60,14 +62,14 @@ def save_checkpoint(checkpoint, path):
         write_whole(path, content + _checksum(content))
 
 
-def save_values(values, path):
+def save_values(values: dict[str, Any], path: str | Path) -> None:
     """Writes plain values and tensors whole or not at all, in PyTorch's format."""
     content = io.BytesIO()
     torch.save(values, content)
     write_whole(path, content.getbuffer())
 
 
-def load_checkpoint(model_dir, name):
+def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
     """The checkpoint of the best model of this name, the model ready to use; nothing in the file can have run.
 
     Raises:
@@ -92,7 +94,7 @@ def load_checkpoint(model_dir, name):
     return checkpoint
 
 
-def load_values(path):
+def load_values(path: str | Path) -> Any:
     """What ``save_values`` wrote; raises anything at all where the file is damaged, but nothing in it can have run."""
     content = _read(path)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -105,12 +107,12 @@ def load_values(path):
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def _read(path):
+def _read(path: str | Path) -> bytes:
     _expect(Path(path).is_file(), "it is no file")
     return Path(path).read_bytes()
 
 
-def _expect(true, message):
+def _expect(true: bool, message: str) -> None:
     if not true:
         raise CheckpointError(message)
 
@@ -121,7 +123,7 @@ def _expect(true, message):
 _PARTS = {"name", "model", "encoding_dim", "image_size", "data", "epoch", "train_loss", "valid_loss", "settings"}
 
 
-def _check(checkpoint, name):
+def _check(checkpoint: Any, name: str) -> None:
     """Raises where the parts of any checkpoint are not what they should be."""
     _expect(type(checkpoint) is dict, f"found a {type(checkpoint).__name__}, expected a dict")
     missing = _PARTS - checkpoint.keys()
@@ -142,14 +144,14 @@ def _check(checkpoint, name):
     _expect(_is_number(checkpoint["settings"]["split_seed"], 0, 2**32), "its split seed is no whole number")
 
 
-def _is_number(value, lowest, limit):
+def _is_number(value: Any, lowest: int, limit: int) -> bool:
     return type(value) is int and lowest <= value < limit
 
 
 # PyTorch's models
 
 
-def _rebuild(checkpoint):
+def _rebuild(checkpoint: dict[str, Any]) -> nn.Module:
     """The PyTorch model with its weights; raises where they do not fit it or are not finite."""
     with torch.device("meta"):  # takes no memory, whatever size the file asks for
         model = PYTORCH_MODELS[checkpoint["name"]](checkpoint["encoding_dim"], checkpoint["image_size"])
@@ -168,11 +170,11 @@ def _rebuild(checkpoint):
 # Graphs of autograd
 
 
-def _checksum(content):
+def _checksum(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-def _unpickle(path):
+def _unpickle(path: str | Path) -> Any:
     content = _read(path)
     content, checksum = content[:-64], content[-64:]
     _expect(_checksum(content) == checksum, "the checksum at its end is missing or does not fit")
@@ -183,7 +185,7 @@ _GRAPH = ("autograd.BaseGraph", "BaseGraph")
 _NODES = {("autograd.Nodes", node.__name__): node for node in (Linear, ReLU, Sigmoid)}
 
 
-def _rebuild_graph(checkpoint):
+def _rebuild_graph(checkpoint: dict[str, Any]) -> BaseGraph:
     """The BaseGraph, of real nodes; raises where one is not as autograd makes it, or does not fit the image size."""
     graph = checkpoint["model"]
     fits = origin_of(graph) == _GRAPH and graph.state.keys() == {"nodes"} and type(graph.state["nodes"]) is list

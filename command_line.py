@@ -4,7 +4,9 @@ import argparse
 import functools
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -17,24 +19,24 @@ MODELS = [*AUTOENCODERS, "GAN", "DDPM"]
 class Parser(argparse.ArgumentParser):
     """argparse with every default shown by --help, and a wrong argument answered in one line, with exit status 2."""
 
-    def __init__(self, description):
+    def __init__(self, description: str) -> None:
         super().__init__(
             description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
         )
         self.add_argument("--quiet", action="store_true", help="show no progress bars")
 
-    def parse_args(self, *args, **options):
+    def parse_args(self, *args: Any, **options: Any) -> Any:
         """The arguments but for ``--quiet``, which is done with: what comes out of a script does not depend on it."""
         arguments = super().parse_args(*args, **options)
         progress.quiet = arguments.quiet
         del arguments.quiet
         return arguments
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
-def add_training_flags(parser, **defaults):
+def add_training_flags(parser: Parser, **defaults: float | str) -> None:
     """Adds the flags that all trainings share.
 
     Args:
@@ -42,7 +44,7 @@ def add_training_flags(parser, **defaults):
             where nobody gave the flag, it is absent, and the script knows what to fill in.
     """
 
-    def add(flag, kind, words):
+    def add(flag: str, kind: Callable[[str], float], words: str) -> None:
         default = defaults[flag]
         if isinstance(default, str):
             default, words = argparse.SUPPRESS, f"{words} (default: {default})"
@@ -70,20 +72,20 @@ def add_training_flags(parser, **defaults):
     parser.add_argument("--resume", action="store_true", help="go on with a training that was cut off")
 
 
-def log(line):
+def log(line: str) -> None:
     """Prints a line of the log: on stdout, at once, and clear of any progress bar."""
     with tqdm.external_write_mode():
         print(line, flush=True)
 
 
-def log_settings(args, data_root, training, validation):
+def log_settings(args: argparse.Namespace, data_root: str, training: Any, validation: Any) -> None:
     """Logs the settings of a training in one line, those that nobody gave included, and the photos in another."""
     settings = vars(args) | {"image_size": "{}x{}".format(*args.image_size)}
     log("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items() if name != "resume"))
     log(f"Data: {data_root}, {len(training.dataset)} training and {len(validation.dataset)} validation photos")
 
 
-def one_line_errors(main):
+def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
     """Decorates a script's ``main``: trouble with files or folders ends in one line on stderr and exit status 2.
 
     Such trouble is always an OSError here, whether Python raises it or our own code; any other exception is a mistake
@@ -91,7 +93,7 @@ def one_line_errors(main):
     """
 
     @functools.wraps(main)
-    def wrapper(argv=None):
+    def wrapper(argv: list[str] | None = None) -> None:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: no name of a folder ends a training
         try:
@@ -106,27 +108,27 @@ def one_line_errors(main):
     return wrapper
 
 
-def one_line(text):
+def one_line(text: str) -> str:
     """Text from anywhere, fit for a terminal: in one line, and without what could move the cursor."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
 
 
-def positive_int(text):
+def positive_int(text: str) -> int:
     """An argparse type: a whole number from 1 up."""
     return _number(text, int, "a whole number from 1 up", lambda value: value >= 1)
 
 
-def seed(text):
+def seed(text: str) -> int:
     """An argparse type: a whole number from 0 up."""
     return _number(text, int, "a whole number from 0 to 2^32 - 1", lambda value: 0 <= value < 2**32)
 
 
-def positive_float(text):
+def positive_float(text: str) -> float:
     """An argparse type: a number above 0."""
     return _number(text, float, "a number above 0", lambda value: 0 < value < math.inf)
 
 
-def image_size(text):
+def image_size(text: str) -> tuple[int, int]:
     """An argparse type: "24" or "32x24" -> (width, height) in pixels."""
     expected = "a whole number from 1 up, or width x height as in 32x24"
     sides = text.lower().split("x")
@@ -136,7 +138,7 @@ def image_size(text):
     return width, height
 
 
-def _number(text, kind, expected, fits):
+def _number(text: str, kind: type, expected: str, fits: Callable[[Any], bool]) -> Any:
     try:
         if fits(value := kind(text)):
             return value

@@ -8,12 +8,15 @@ import hashlib
 import io
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from files import write_whole
@@ -40,23 +43,25 @@ class FlowerDataset(Dataset):
         rows: (N,) int64, where in ``pixels`` the photos of this set are.
     """
 
-    def __init__(self, pixels, labels, names, classes, rows=None):
+    def __init__(
+        self, pixels: Tensor, labels: Tensor, names: list[str], classes: list[str], rows: Tensor | None = None
+    ) -> None:
         self.pixels, self.labels, self.names, self.classes = pixels, labels, names, classes
         self.rows = torch.arange(len(names)) if rows is None else rows
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
         return self.pixels[self.rows[index]].float().div_(255), self.labels[index]
 
     __getitems__ = __getitem__  # DataLoader asks for a whole batch at once where a data set has this method
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A short text that tells two sets of photos apart by their names, whatever folder they lie in."""
         return _digest("\n".join(sorted(self.names)))[:16]
 
-    def split(self, seed=0):
+    def split(self, seed: int = 0) -> tuple["FlowerDataset", "FlowerDataset"]:
         """(training set, validation set): 80 % and 20 % of the photos.
 
         Photos are put in the order of a hash of seed and name, and the first fifth is for validation. So the split
@@ -66,16 +71,18 @@ class FlowerDataset(Dataset):
         fifth = max(1, len(order) // 5)
         return self._subset(order[fifth:]), self._subset(order[:fifth])
 
-    def _subset(self, indices):
+    def _subset(self, indices: list[int]) -> "FlowerDataset":
         names = [self.names[i] for i in indices]
         return FlowerDataset(self.pixels, self.labels[indices], names, self.classes, self.rows[indices])
 
 
-def _digest(text):
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict=False, log_dir=None):
+def read_flowers(
+    root: str | Path, IMG_WIDTH: int, IMG_HEIGHT: int, strict: bool = False, log_dir: str | Path | None = None
+) -> FlowerDataset:
     """All photos below ``root`` as a FlowerDataset of IMG_WIDTH x IMG_HEIGHT pixels.
 
     As for torchvision's ImageFolder, each folder in ``root`` is a class, and each file below it with the ending of a
@@ -91,7 +98,8 @@ def read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict=False, log_dir=None):
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; {layout}")
     classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    paths, labels = [], []
+    paths: list[Path] = []
+    labels: list[int] = []
     for label, name in enumerate(classes):
         found = sorted(_pictures(root / name))
         paths += found
@@ -99,7 +107,7 @@ def read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict=False, log_dir=None):
 
     pixels = np.empty((len(paths), IMG_HEIGHT, IMG_WIDTH, 3), np.uint8)
 
-    def read(row):
+    def read(row: int) -> Any:
         """Reads one photo into its row; returns what is wrong with it, if anything is."""
         try:
             pixels[row] = _read_photo(paths[row], IMG_WIDTH, IMG_HEIGHT)
@@ -130,7 +138,7 @@ def read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict=False, log_dir=None):
     return FlowerDataset(channels_last, torch.tensor(labels)[usable], names, classes, torch.tensor(usable))
 
 
-def _pictures(folder, above=()):
+def _pictures(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """The files below ``folder`` that have the ending of a picture, also through links, but round no loop of them."""
     place = folder.resolve()
     if place in above:
@@ -149,7 +157,7 @@ def _pictures(folder, above=()):
             yield entry
 
 
-def _name_unusable(unusable, number, strict, log_dir, shown=10):
+def _name_unusable(unusable: list[str], number: int, strict: bool, log_dir: str | Path | None, shown: int = 10) -> None:
     """Says on stderr, or by an error, which files are no pictures."""
     head = f"Left out {len(unusable)} of {number} files, which cannot be read as pictures:"
     lines = unusable[:shown]
@@ -165,10 +173,11 @@ def _name_unusable(unusable, number, strict, log_dir, shown=10):
     print(head, *lines, sep="\n  ", file=sys.stderr)
 
 
-def _read_photo(path, width, height):
+def _read_photo(path: Path, width: int, height: int) -> np.ndarray:
     """Whatever the file holds, an RGB picture of this size: (height, width, 3) uint8."""
     if not path.is_file():  # opening a named pipe, for one, would wait for ever
         raise OSError("a folder that cannot be read" if path.is_dir() else "no file")
+    photo: Image.Image
     with Image.open(path) as photo:
         # JPEG can decode straight to a half, a quarter or an eighth; twice what is needed makes a fair picture.
         photo.draft("RGB", (2 * max(width, height), 2 * max(width, height)))
@@ -184,17 +193,17 @@ def _read_photo(path, width, height):
 
 
 def create_flower_dataloaders(
-    batch_size,
-    root,
-    IMG_WIDTH,
-    IMG_HEIGHT,
-    num_worker=0,
-    seed=0,
-    split_seed=0,
-    device="cpu",
-    strict=False,
-    log_dir=None,
-):
+    batch_size: int,
+    root: str | Path,
+    IMG_WIDTH: int,
+    IMG_HEIGHT: int,
+    num_worker: int = 0,
+    seed: int = 0,
+    split_seed: int = 0,
+    device: str = "cpu",
+    strict: bool = False,
+    log_dir: str | Path | None = None,
+) -> tuple[DataLoader, DataLoader]:
     """(training_dataloader, validation_dataloader) over the photos in ``root``; see ``read_flowers``.
 
     ``for images, labels in loader`` gives images (B, 3, IMG_HEIGHT, IMG_WIDTH), float32 in [0, 1], and labels (B,),
@@ -209,17 +218,17 @@ def create_flower_dataloaders(
     training, validation = photos.split(split_seed)
     order = torch.Generator().manual_seed(seed)
     # collate_fn: the batch comes out of the data set in one piece, so there is nothing left to put together.
-    options = {"batch_size": batch_size, "num_workers": num_worker, "collate_fn": tuple}
+    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_worker, "collate_fn": tuple}
     return DataLoader(training, shuffle=True, generator=order, **options), DataLoader(validation, **options)
 
 
-def mirror_half(images):
+def mirror_half(images: Tensor) -> Tensor:
     """(N, 3, H, W) -> the same, each image turned left to right with a chance of one half, to the eye a new photo."""
     mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(3), images)
 
 
-def show_images(images, save_path=None, columns=8):
+def show_images(images: Tensor | np.ndarray, save_path: str | Path | None = None, columns: int = 8) -> Image.Image:
     """Pictures in a grid, ``columns`` in a row.
 
     Args:
@@ -232,14 +241,19 @@ def show_images(images, save_path=None, columns=8):
     return _draw_rows([_rows(images, columns)], save_path)
 
 
-def show_recover_results(images, recover_images, save_path=None, columns=8):
+def show_recover_results(
+    images: Tensor | np.ndarray,
+    recover_images: Tensor | np.ndarray,
+    save_path: str | Path | None = None,
+    columns: int = 8,
+) -> Image.Image:
     """Originals above their reconstructions, ``columns`` in a row; arguments and result as for ``show_images``."""
     if images.shape != recover_images.shape:
         raise ValueError(f"expected two batches of one shape, found {images.shape} and {recover_images.shape}")
     return _draw_rows(list(zip(_rows(images, columns), _rows(recover_images, columns), strict=True)), save_path)
 
 
-def _rows(images, columns):
+def _rows(images: Tensor | np.ndarray, columns: int) -> list[np.ndarray]:
     """(N, 3, H, W) in [0, 1] -> a list of rows of pixels, each (``columns`` or less, H, W, 3) uint8, enlarged."""
     pixels = (np.asarray(images).clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
     zoom = max(1, 96 // pixels.shape[2])  # whole pixels, so that a browser has no reason to blur them
@@ -247,7 +261,9 @@ def _rows(images, columns):
     return [pixels[i : i + columns] for i in range(0, len(pixels), columns)]
 
 
-def _draw_rows(groups, save_path, gap=4, group_gap=20):
+def _draw_rows(
+    groups: Sequence[Sequence[np.ndarray]], save_path: str | Path | None, gap: int = 4, group_gap: int = 20
+) -> Image.Image:
     """Draws rows of pixels as one picture, the rows of a group close together, and saves it as PNG."""
     columns, height, width, _ = groups[0][0].shape
     group_height = len(groups[0]) * (height + gap) - gap

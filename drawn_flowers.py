@@ -10,8 +10,10 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -23,7 +25,7 @@ COUNTS = {"astilbe": 737, "bellflower": 873, "calendula": 978}
 SIZE = 256  # pixels, width and height, as the photos
 
 
-def photos_or_drawn(data_root, drawn_root):
+def photos_or_drawn(data_root: str, drawn_root: str) -> str:
     """``data_root`` where it exists; otherwise ``drawn_root``, with the stand-in set in it, and a word on stderr."""
     if Path(data_root).exists():
         return data_root
@@ -38,7 +40,7 @@ def photos_or_drawn(data_root, drawn_root):
     return drawn_root
 
 
-def draw_flowers(root, seed=0, counts=COUNTS):
+def draw_flowers(root: str | Path, seed: int = 0, counts: Mapping[str, int] = COUNTS) -> None:
     """Writes ``root``/astilbe/0001.jpg and so on, ``counts[kind]`` pictures of each kind; ``root`` must not exist yet.
 
     The folder gets its name once the set is complete, so that an interrupted run leaves no half of one.
@@ -48,7 +50,7 @@ def draw_flowers(root, seed=0, counts=COUNTS):
     unfinished = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=root.parent))
     jobs = [(kind, number) for kind, count in counts.items() for number in range(1, count + 1)]
 
-    def draw(job):
+    def draw(job: tuple[str, int]) -> None:
         kind, number = job
         rng = np.random.default_rng([seed, *kind.encode(), number])
         draw_flower(kind, rng).save(unfinished / kind / f"{number:04}.jpg", quality=90)
@@ -64,7 +66,7 @@ def draw_flowers(root, seed=0, counts=COUNTS):
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def draw_flower(kind, rng):
+def draw_flower(kind: str, rng: np.random.Generator) -> Image.Image:
     """An "astilbe", "bellflower" or "calendula", made up by the NumPy generator ``rng``: SIZE x SIZE pixels, RGB."""
     picture = _background(rng)
     draw = ImageDraw.Draw(picture)
@@ -87,12 +89,12 @@ _COLORS = {
 }
 
 
-def _rgb(hue, saturation, value):
+def _rgb(hue: float, saturation: float, value: float) -> tuple[int, ...]:
     """Three numbers in 0..1 -> red, green, blue in 0..255."""
     return tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue % 1, saturation, value))
 
 
-def _shade(color, factor):
+def _shade(color: tuple[int, ...], factor: float) -> tuple[int, ...]:
     """A colour, lighter or darker."""
     return tuple(min(255, int(c * factor)) for c in color)
 
@@ -100,7 +102,17 @@ def _shade(color, factor):
 STEM = _rgb(0.27, 0.6, 0.4)
 
 
-def _ring(draw, rng, center, length, width, count, color, tilt, point):
+def _ring(
+    draw: ImageDraw.ImageDraw,
+    rng: np.random.Generator,
+    center: np.ndarray,
+    length: float,
+    width: float,
+    count: int,
+    color: tuple[int, ...],
+    tilt: float,
+    point: float,
+) -> None:
     """A ring of petals around ``center``, foreshortened to ``tilt`` of its height.
 
     A petal is ``length`` long, ``width`` of that to either side, and fullest at 0.5 ** (1 / ``point``) of its length.
@@ -116,20 +128,24 @@ def _ring(draw, rng, center, length, width, count, color, tilt, point):
         draw.polygon(corners.T.ravel().tolist(), petal, _shade(petal, 0.75))
 
 
-def _disc(draw, center, radius, color, tilt=1.0):
+def _disc(
+    draw: ImageDraw.ImageDraw, center: Iterable[float], radius: float, color: tuple[int, ...], tilt: float = 1.0
+) -> None:
     (x, y), ry = center, radius * tilt
     draw.ellipse([x - radius, y - ry, x + radius, y + ry], color)
 
 
-def _stem(draw, rng, start, width):
+def _stem(draw: ImageDraw.ImageDraw, rng: np.random.Generator, start: np.ndarray, width: float) -> None:
     x, y = start
     draw.line([x, y, x + rng.normal(0, 15), y + SIZE], STEM, round(width))
 
 
-def _daisy(draw, rng, center, radius, color):
+def _daisy(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, center: np.ndarray, radius: float, color: tuple[int, ...]
+) -> None:
     """Calendula: rings of narrow petals in yellow or orange around a disc."""
     tilt = rng.uniform(0.55, 1)
-    count = rng.integers(13, 22)
+    count: Any = rng.integers(13, 22)
     _stem(draw, rng, center, max(3, radius / 10))
     for ring in range(rng.integers(2, 4)):
         _ring(draw, rng, center, radius * (1 - 0.22 * ring), 0.17, count, color, tilt, 1.6)
@@ -137,7 +153,9 @@ def _daisy(draw, rng, center, radius, color):
     _disc(draw, center, radius * rng.uniform(0.17, 0.3), heart, tilt)
 
 
-def _bell(draw, rng, center, radius, color):
+def _bell(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, center: np.ndarray, radius: float, color: tuple[int, ...]
+) -> None:
     """Bellflower: five broad, pointed petals in violet, blue or white, open to the viewer or hanging as a bell."""
     x, y = center
     if rng.random() < 0.6:
@@ -156,7 +174,9 @@ def _bell(draw, rng, center, radius, color):
             draw.polygon(corners, _shade(color, shade))
 
 
-def _plume(draw, rng, center, radius, color):
+def _plume(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, center: np.ndarray, radius: float, color: tuple[int, ...]
+) -> None:
     """Astilbe: a feather of many small blossoms, wide at the foot and pointed at the tip."""
     lean = rng.normal(0, 0.25)
     height = 1.9 * radius
@@ -173,19 +193,19 @@ def _plume(draw, rng, center, radius, color):
         _disc(draw, place, size, _shade(color, shade))
 
 
-def _background(rng):
+def _background(rng: np.random.Generator) -> Image.Image:
     """Leaves out of focus: patches of a few colours, and blades of green before them."""
     hue, saturation, value = rng.choice(
         [(0.26, 0.5, 0.55), (0.24, 0.55, 0.3), (0.3, 0.3, 0.1), (0.1, 0.3, 0.6), (0.2, 0.3, 0.8), (0.6, 0.1, 0.95)],
         p=[0.33, 0.17, 0.15, 0.15, 0.1, 0.1],
     )
-    cells = rng.integers(3, 12)
-    patches = np.empty((cells, cells, 3))
+    cells: Any = rng.integers(3, 12)
+    patches: Any = np.empty((cells, cells, 3))
     patches[..., 0] = (hue + rng.normal(0, 0.04, (cells, cells))) % 1
     patches[..., 1] = saturation
     patches[..., 2] = (value * rng.uniform(0.25, 1.8, (cells, cells))).clip(0, 1)
     patches = Image.frombytes("HSV", (cells, cells), (255 * patches).astype(np.uint8).tobytes()).convert("RGB")
-    depth = rng.integers(2, 7)  # drawn so much smaller and enlarged again, it is out of focus
+    depth: Any = rng.integers(2, 7)  # drawn so much smaller and enlarged again, it is out of focus
     small = SIZE // depth
     picture = patches.resize((small, small), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
@@ -196,8 +216,8 @@ def _background(rng):
     return picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
 
 
-def _photograph(picture, rng):
+def _photograph(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Light from one side and a lens: what lies between a drawing and a photo."""
-    light = rng.uniform(0.7, 1.2) + rng.normal(0, 0.16, (3, 3, 1)) + rng.normal(0, 0.03, 3)
+    light: Any = rng.uniform(0.7, 1.2) + rng.normal(0, 0.16, (3, 3, 1)) + rng.normal(0, 0.03, 3)
     light = Image.fromarray((255 * light.clip(0.1, 1)).astype(np.uint8)).resize(picture.size, Image.Resampling.BILINEAR)
     return ImageChops.multiply(picture, light).filter(ImageFilter.SMOOTH)

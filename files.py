@@ -3,13 +3,14 @@
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 
-def prepare_folder(folder):
+def prepare_folder(folder: str | Path) -> None:
     """Makes ``folder`` and tries it out, so that one that cannot be written is found before hours of training.
 
     Raises:
@@ -23,7 +24,7 @@ def prepare_folder(folder):
         raise OSError(f"{folder}: expected a folder to write in, found: {error.strerror}; give another one") from None
 
 
-def write_whole(path, content):
+def write_whole(path: str | Path, content: bytes | memoryview) -> None:
     """Writes the bytes whole or not at all: whatever goes wrong, ``path`` holds what it held before, or the new."""
     path = Path(path)
     handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".unfinished")
@@ -42,13 +43,13 @@ def write_whole(path, content):
         raise
 
 
-def remove_unfinished(folder, name):
+def remove_unfinished(folder: str | Path, name: str) -> None:
     """Removes what writers of a model's files left behind that were killed; for whoever holds the lock on them."""
     for leftover in Path(folder).glob(f".*_{name}.*.unfinished"):
         leftover.unlink()
 
 
-def keep_previous(path):
+def keep_previous(path: str | Path) -> None:
     """Copies a file of an earlier run, if there is one, out of the way of this run's."""
     path = Path(path)
     if path.exists():
@@ -58,7 +59,7 @@ def keep_previous(path):
 
 
 @contextmanager
-def alone(path, wait=False):
+def alone(path: str | Path, wait: bool = False) -> Iterator[None]:
     """Holds ``path`` as a lock against other processes; the system frees it when this one ends, in whatever way.
 
     Where another process holds it, waits for that one to let go, or raises BlockingIOError.

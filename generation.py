@@ -1,6 +1,9 @@
 """Pictures that nobody took, by any model (handout, Parts 3 and 4)."""
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from autograd import BaseGraph
 from progress import progress
@@ -8,7 +11,7 @@ from progress import progress
 AT_ONCE = 100  # pictures; more of them at a time take more memory and no less time
 
 
-def generate(checkpoint, number, seed):
+def generate(checkpoint: dict[str, Any], number: int, seed: int) -> Tensor:
     """(number, 3, H, W) in [0, 1]: what the model makes of random numbers from N(0, 1)."""
     torch.manual_seed(seed)
     pictures = []
@@ -19,7 +22,7 @@ def generate(checkpoint, number, seed):
     return torch.cat(pictures)
 
 
-def _some(checkpoint, number):
+def _some(checkpoint: dict[str, Any], number: int) -> Tensor:
     model = checkpoint["model"]
     if not isinstance(model, BaseGraph):
         return model.eval().sample(number)

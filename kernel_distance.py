@@ -6,8 +6,10 @@ would have to be downloaded and knows nothing of images this small: small networ
 by different networks do not compare.
 """
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from data_processor import mirror_half
@@ -16,11 +18,11 @@ from progress import progress
 FEATURES = 128
 
 
-def random_network(seed=0):
+def random_network(seed: int = 0) -> nn.Sequential:
     """A small convolutional network as it is before any training: (N, 3, H, W) in [0, 1] -> (N, FEATURES)."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = nn.Sequential(
+        network: Any = nn.Sequential(
             nn.Conv2d(3, 32, 3, padding=1),
             nn.MaxPool2d(2),
             nn.ReLU(),
@@ -38,7 +40,7 @@ def random_network(seed=0):
     return network
 
 
-def train_classifier(loader, seed=0, epochs=10):
+def train_classifier(loader: Any, seed: int = 0, epochs: int = 10) -> nn.Sequential:
     """A random network with a linear layer on its features, trained to tell the loader's kinds of flower apart.
 
     Returns:
@@ -64,40 +66,43 @@ class Features:
     Each feature has mean 0 and standard deviation 1 over the photos; one that hardly varies at all stays small.
     """
 
-    def __init__(self, network, photos):
+    def __init__(self, network: nn.Module, photos: Tensor) -> None:
         self.network = network
-        self.mean, self.std = 0, 1
+        self.mean: Tensor | float = 0
+        self.std: Tensor | float = 1
         seen = self(photos)
         self.mean, std = seen.mean(dim=0), seen.std(dim=0)
         self.std = std.clamp_min(0.01 * std.max())
 
     @torch.no_grad()
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         seen = torch.cat([self.network(some) for some in images.split(256)])
         return (seen - self.mean) / self.std
 
 
-def kernel_distance(x, y):
+def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
     """The squared maximum mean discrepancy of two sets of features, (M, FEATURES) and (N, FEATURES).
 
     The estimate is unbiased: 0 on the average for sets of one origin, and often below 0 for such (Gretton et al., A
     Kernel Two-Sample Test, 2012, equation 3).
     """
 
-    def kernel(a, b):
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
         return (a @ b.T / a.shape[1] + 1) ** 3
 
-    def mean_of_pairs(values):
+    def mean_of_pairs(values: Tensor) -> Tensor:
         return (values.sum() - values.trace()) / (len(values) * (len(values) - 1))
 
     return mean_of_pairs(kernel(x, x)) + mean_of_pairs(kernel(y, y)) - 2 * kernel(x, y).mean()
 
 
-def distance_of_subsets(x, y, subsets=100, size=200, seed=0):
+def distance_of_subsets(
+    x: Tensor, y: Tensor, subsets: int = 100, size: int = 200, seed: int = 0
+) -> tuple[float, float]:
     """Mean and standard deviation of the kernel distance over random subsets of both sets."""
     generator = torch.Generator().manual_seed(seed)
 
-    def some_of(features):
+    def some_of(features: Tensor) -> Tensor:
         return features[torch.randperm(len(features), generator=generator)[:size]]
 
     distances = torch.stack([kernel_distance(some_of(x), some_of(y)) for _ in range(subsets)])

@@ -33,6 +33,9 @@ class Remembered:
     """
 
     origin: tuple[str, str]
+    arguments: tuple
+    state: Any
+    items: list
 
     def __new__(cls, *arguments: Any) -> "Remembered":
         remembered = super().__new__(cls)
@@ -52,11 +55,12 @@ class Remembered:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, admitted):
+    def __init__(self, file: io.BytesIO, admitted: set[tuple[str, str]] | None) -> None:
         super().__init__(file)
-        self.admitted, self.classes = admitted, {}
+        self.admitted = admitted
+        self.classes: dict[tuple[str, str], type] = {}
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> type:
         origin = module, name
         if self.admitted is not None and origin not in self.admitted:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint needs")
@@ -74,7 +78,7 @@ def read_pickle(content: bytes, admitted: set[tuple[str, str]] | None = None) ->
     Raises:
         Exception: any kind of it, for what is damaged, not admitted, or made to take all memory.
     """
-    steps = list(itertools.islice(pickletools.genops(content), 10_000))  # ours have some hundred
+    steps: list[tuple] = list(itertools.islice(pickletools.genops(content), 10_000))  # ours have some hundred
     if steps[-1][2] != len(content) - 1:
         raise pickle.UnpicklingError("it has too many steps, or more after its end")
     places = [int(place) for operation, place, _ in steps if operation.name in ("PUT", "BINPUT", "LONG_BINPUT")]

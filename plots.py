@@ -10,6 +10,7 @@ import itertools
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
@@ -25,7 +26,7 @@ from VarAutoencoder import VarAutoencoder  # noqa: E402
 
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#595959"
 KINDS = [(ORANGE, "o"), (BLUE, "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P")]
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 13,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -132,7 +133,7 @@ def plot_latent(
         rows.append([validation[start][0], *model.decoder(way), validation[end][0]])
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(9, 9), layout="constrained")
+        figure: Any = Figure(figsize=(9, 9), layout="constrained")
         figure.suptitle(title)
         walks, map_of_means = figure.subfigures(2, 1, height_ratios=[len(rows), 5])
         walks.supxlabel("a photo, what the decoder makes on the way to the next, and that photo", fontsize="medium")

@@ -12,7 +12,7 @@ from pathlib import Path
 from command_line import MODELS, Parser, one_line_errors, positive_int, seed
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Makes pictures of random numbers from N(0, 1): latent vectors, or noise for DDPM.")
     parser.add_argument("--model", choices=MODELS, required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument("--model-dir", default="./models", help="where the best model is")
@@ -23,7 +23,7 @@ def parse_arguments(argv):
 
 
 @one_line_errors
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
     # Only now, past the arguments, so that --help need not wait for PyTorch.

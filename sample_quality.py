@@ -7,14 +7,17 @@ near the nearest training photo is, beside how near it is to the validation phot
 model: those of its pictures that are nearest to a training photo, and below each that photo.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from command_line import MODELS, Parser, image_size, log, one_line_errors, positive_int, seed
 from drawn_flowers import photos_or_drawn
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Measures how far the pictures of each model are from photos that it has not seen.")
     parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
@@ -30,7 +33,7 @@ def parse_arguments(argv):
     return args
 
 
-def usable_checkpoints(model_dir, image_size, fingerprint):
+def usable_checkpoints(model_dir: str, image_size: Sequence[int], fingerprint: str) -> list[dict[str, Any]]:
     """The checkpoints in ``model_dir`` of models trained on these photos at this size; says which others there are.
 
     Raises:
@@ -57,7 +60,7 @@ def usable_checkpoints(model_dir, image_size, fingerprint):
     return usable
 
 
-def nearest(images, photos):
+def nearest(images: Any, photos: Any) -> tuple[Any, Any]:
     """How near the nearest of the photos and their mirror images is to each image, and which one that is.
 
     Args:
@@ -75,22 +78,22 @@ def nearest(images, photos):
 
 
 @one_line_errors
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
     # Only now, past the arguments, so that --help need not wait for PyTorch.
     import torch
 
-    from data_processor import create_flower_dataloaders, show_recover_results
+    from data_processor import FlowerDataset, create_flower_dataloaders, show_recover_results
     from files import prepare_folder
     from generation import generate
     from kernel_distance import Features, distance_of_subsets, random_network, train_classifier
 
     prepare_folder(args.vis_dir)
     data_root = photos_or_drawn(args.data_root, args.drawn_root)
-    training, validation = create_flower_dataloaders(
-        32, data_root, *args.image_size, seed=args.seed, split_seed=args.split_seed
-    )
+    size: tuple[int, int] = args.image_size
+    training, validation = create_flower_dataloaders(32, data_root, *size, seed=args.seed, split_seed=args.split_seed)
+    assert isinstance(training.dataset, FlowerDataset) and isinstance(validation.dataset, FlowerDataset)
     if len(validation.dataset) < 2:
         raise OSError(f"{data_root}: found one validation photo, expected more to measure by; give at least 10 photos")
     checkpoints = usable_checkpoints(args.model_dir, args.image_size, training.dataset.fingerprint())
@@ -102,14 +105,14 @@ def main(argv=None):
         right = (classifier(unseen).argmax(dim=1) == kinds).float().mean()
     views = [Features(network, photos) for network in (classifier[0], random_network(args.seed))]
     goals = [view(unseen) for view in views]
-    print_row("", "by a classifier", "by a random network", "nearest training photo", "at the closest 5 %")
+    print_row("", "classifier", "random net", "nearest", "closest 5%")
     print_row(*5 * ["---"])
 
-    def distances(images):
+    def distances(images: torch.Tensor) -> list[str]:
         of_subsets = (distance_of_subsets(view(images), goal) for view, goal in zip(views, goals, strict=True))
         return [f"{mean:.2f} ± {spread:.2f}" for mean, spread in of_subsets]
 
-    def quantiles(near):
+    def quantiles(near: torch.Tensor) -> list[str]:
         return [f"{near.quantile(share):.3f}" for share in (0.5, 0.05)]
 
     print_row("training photos", *distances(photos), "", "")
@@ -125,9 +128,9 @@ def main(argv=None):
     log(f"The classifier names the kind of {right:.0%} of the validation photos.")
 
 
-def print_row(*cells):
-    """Prints a row of a table in Markdown, its columns in line."""
-    log("| " + " | ".join(f"{cell:22}" for cell in cells) + " |")
+def print_row(*cells: str) -> None:
+    """Prints a row of a table in Markdown, its columns in line, 80 characters wide."""
+    log("| {:17} | {:12} | {:13} | {:8} | {:10} |".format(*cells))
 
 
 if __name__ == "__main__":

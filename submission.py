@@ -7,7 +7,7 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,7 +125,7 @@ def _picture(path: Path) -> tuple[str, bool]:
 # Models
 
 
-def _model(part: str, name: str, path: Path, photos: str, drawn: bool) -> Iterator[Check]:
+def _model(part: str, name: str, path: Path, photos: str, drawn: bool) -> Generator[Check, None, dict[str, float]]:
     """The checks of a model; returns its losses."""
     try:
         content = _read(path)

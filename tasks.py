@@ -3,11 +3,15 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.utils.data import DataLoader
 
 from Autoencoder import Autoencoder
 from data_processor import mirror_half
@@ -24,14 +28,21 @@ from VarAutoencoder import (
 )
 
 
-def train_one_epoch(model, loader, task, optimizer, schedule, network=None):
+def train_one_epoch(
+    model: nn.Module,
+    loader: Any,
+    task: "Task",
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    network: nn.Module | None = None,
+) -> float:
     """Trains on each batch, half of its images mirrored; returns the mean loss, each as the model was at its turn.
 
     Args:
         network: what to call in the model's place, where several processes share the work (see parallel.py).
     """
     model.train()
-    total = 0
+    total: Any = 0
     for images, _ in loader:
         images = mirror_half(images)
         weight_of_all = task.weight(len(images))
@@ -48,10 +59,10 @@ def train_one_epoch(model, loader, task, optimizer, schedule, network=None):
 
 
 @torch.no_grad()
-def validate(model, loader, task):
+def validate(model: nn.Module, loader: Any, task: "Task") -> dict[str, float]:
     """The mean loss and whatever else is to be logged, by name, with the same random numbers in each epoch."""
     model.eval()
-    totals = defaultdict(float)
+    totals: dict[str, Any] = defaultdict(float)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for images, _ in loader:
@@ -62,7 +73,7 @@ def validate(model, loader, task):
     return {name: total.item() / len(loader.dataset) for name, total in totals.items()}
 
 
-def validate_pictures(model, loader, task):
+def validate_pictures(model: GAN, loader: DataLoader, task: "Task") -> dict[str, float]:
     """How far pictures by the model are from the loader's photos, which no loss of a GAN's can tell.
 
     They are seen by a random network, another one than in sample_quality.py. Before that, the generator's batch norms
@@ -88,7 +99,7 @@ class Recipe(NamedTuple):
     epochs: int
     lr: float  # the highest
     weight_decay: float = 0
-    betas: tuple = (0.9, 0.98)  # the second for a shorter memory than usual: the runs are short
+    betas: tuple[float, float] = (0.9, 0.98)  # the second for a shorter memory than usual: the runs are short
     patience: int | None = 15  # epochs to wait for a better model; None: all of them
 
 
@@ -97,7 +108,7 @@ class Task(NamedTuple):
 
     model: type
     loss_function: Callable  # (outputs, images) -> a number to minimise
-    recipes: dict  # by optimizer
+    recipes: dict[str, Recipe]  # by optimizer
     terms: Callable = lambda outputs, images: {}  # (outputs, images) -> what to log beside the loss, by name
     weight: Callable = lambda n: n  # size of a batch -> how much its loss counts: a mean once an image, a sum as 16
     draw: Callable = lambda model, images: ()  # (model, images) -> the random numbers that forward takes after them
@@ -108,7 +119,7 @@ class Task(NamedTuple):
     digits: int = 4  # of a loss in the log
 
 
-def VAE_terms(outputs, images):
+def VAE_terms(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> dict[str, Tensor]:
     return dict(zip(["Squared Error", "KL Divergence"], VAE_loss_terms(outputs, images), strict=True))
 
 
@@ -162,10 +173,10 @@ TASKS = {
 }
 
 
-def make_optimizer(name, model, recipe, lr, steps):
+def make_optimizer(name: str, model: nn.Module, recipe: Recipe, lr: float, steps: int) -> tuple[Optimizer, LRScheduler]:
     """The optimizer, and a schedule that takes its rate up to ``lr`` and down again, once over all the steps."""
     if name == "SGD":
-        optimizer = torch.optim.SGD(model.parameters(), lr, fused=True)
+        optimizer: Optimizer = torch.optim.SGD(model.parameters(), lr, fused=True)
     else:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
@@ -173,14 +184,14 @@ def make_optimizer(name, model, recipe, lr, steps):
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, cycle_momentum=False)
 
 
-def average_of(model, optimizer):
+def average_of(model: nn.Module, optimizer: Optimizer) -> AveragedModel:
     """An AveragedModel that follows the model at each step of its optimizer.
 
     The average is exponential, over the last thousand steps or so; early in training over fewer, so that it soon
     forgets how the weights began.
     """
 
-    def follow(average, weight, steps):
+    def follow(average: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
         return average.lerp(weight, 1 - min(0.999, (1 + steps) / (10 + steps)))
 
     averaged = AveragedModel(model, avg_fn=follow)

@@ -4,6 +4,7 @@
     python train_script.py --model AE > log/train_AE.txt
     python train_script.py --model VAE > log/train_VAE.txt
     python train_script.py --model VAE_calibrated|GAN|DDPM
+    torchrun --nproc-per-node 2 train_script.py --model AE|VAE|DDPM
 
 The log goes to stdout, one line an epoch; the best model goes to models/BestModel_AE.pth, and so on. A training that
 was cut off goes on with --resume, and its log with >> in place of >. One epoch is in tasks.py, the loop over all of
@@ -15,7 +16,7 @@ import argparse
 from command_line import MODELS, Parser, add_training_flags, one_line_errors
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Trains a model of Parts 3 and 4 on photos of flowers.")
     models = [name for name in MODELS if name != "MLPAE"]
     parser.add_argument("--model", choices=models, required=True, default=argparse.SUPPRESS, help="which one")
@@ -41,7 +42,7 @@ def parse_arguments(argv):
 
 
 @one_line_errors
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
     # Only now, past the arguments, so that --help need not wait for PyTorch.

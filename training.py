@@ -4,22 +4,26 @@ After each epoch, models/LastEpoch_X.pth holds what the next one needs: weights,
 ``--resume`` the training goes on from there, and ends with the very bytes of one that never stopped.
 """
 
+import argparse
 import csv
 import io
 import math
 import reprlib
 import sys
 import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 import parallel
 from autograd import BaseGraph
 from checkpoint import CheckpointError, checkpoint_path, load_values, save_checkpoint, save_values
 from command_line import log, log_settings
-from data_processor import create_flower_dataloaders
+from data_processor import FlowerDataset, create_flower_dataloaders
 from drawn_flowers import photos_or_drawn
 from files import alone, keep_previous, prepare_folder, remove_unfinished, write_whole
 from handout import asked_losses
@@ -29,7 +33,7 @@ from progress import progress
 PLACES = {"data_root", "drawn_root", "model_dir", "log_dir", "strict", "tensorboard", "resume"}
 
 
-def prepare(args, device="cpu"):
+def prepare(args: argparse.Namespace, device: str = "cpu") -> tuple[DataLoader, DataLoader, dict[str, str]]:
     """What every training needs first: folders to write in, photos or drawn flowers, and the settings in the log.
 
     Returns:
@@ -39,16 +43,18 @@ def prepare(args, device="cpu"):
     prepare_folder(args.log_dir)
     with parallel.notices_of_the_first():
         data_root = photos_or_drawn(args.data_root, args.drawn_root)
+        size: tuple[int, int] = args.image_size
         training, validation = create_flower_dataloaders(
             args.batch_size,
             data_root,
-            *args.image_size,
+            *size,
             seed=args.seed,
             split_seed=args.split_seed,
             device=device,
             strict=args.strict,
             log_dir=args.log_dir,
         )
+    assert isinstance(training.dataset, FlowerDataset)
     smallest = len(training.dataset) % args.batch_size or args.batch_size
     if smallest < parallel.count():
         found = f"found a batch of {smallest} photos, expected one or more for each of {parallel.count()} processes"
@@ -57,7 +63,15 @@ def prepare(args, device="cpu"):
     return training, validation, {"root": str(data_root), "fingerprint": training.dataset.fingerprint()}
 
 
-def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=4):
+def train(
+    args: argparse.Namespace,
+    checkpoint: dict[str, Any],
+    loader: DataLoader,
+    train_one_epoch: Callable[[int], float],
+    validate: Callable[[], dict[str, float]],
+    parts: Sequence[Any] = (),
+    digits: int = 4,
+) -> None:
     """Trains until ``args.epochs`` are done, or ``args.patience`` of them have passed without a better model.
 
     Args:
@@ -81,7 +95,8 @@ def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=
     settings = {key: value for key, value in vars(args).items() if key != "resume"}
     begun_with = {key: value for key, value in settings.items() if key not in PLACES}
     begun_with["photos"] = checkpoint["data"]["fingerprint"]
-    best, history = None, []
+    best: Any = None
+    history: list[dict[str, float]] = []
     with (
         _undisturbed(args, name),
         _tensorboard(args, name) as show,
@@ -135,7 +150,7 @@ def train(args, checkpoint, loader, train_one_epoch, validate, parts=(), digits=
 
 
 @contextmanager
-def _undisturbed(args, name):
+def _undisturbed(args: argparse.Namespace, name: str) -> Iterator[None]:
     """Keeps other trainings of the same model out of the folders, and answers Ctrl-C with a way to go on."""
     try:
         with alone(Path(args.model_dir, f".BestModel_{name}.lock")) if parallel.is_first() else nullcontext():
@@ -151,7 +166,7 @@ def _undisturbed(args, name):
 
 
 @contextmanager
-def _tensorboard(args, name):
+def _tensorboard(args: argparse.Namespace, name: str) -> Iterator[Callable[[dict[str, float]], None]]:
     """Gives a function that shows an epoch of the history in TensorBoard, if that is asked for.
 
     Raises:
@@ -167,7 +182,7 @@ def _tensorboard(args, name):
     # The history begins at 1, also for a training that goes on; what another training left there is hidden.
     with SummaryWriter(Path(args.tensorboard, name), purge_step=1) as writer:
 
-        def show(row):
+        def show(row: dict[str, float]) -> None:
             for key, value in row.items():
                 if key != "Epoch":
                     which, what = key.split(maxsplit=1)  # as in "Valid Squared Error"
@@ -177,7 +192,7 @@ def _tensorboard(args, name):
         yield show
 
 
-def _state(model, loader, parts):
+def _state(model: Any, loader: DataLoader, parts: Sequence[Any]) -> dict[str, Any]:
     """What the next epoch needs and ``_restore`` brings back, in plain values and tensors."""
     return {
         "weights": [torch.as_tensor(weight) for weight in _weights(model)],
@@ -188,7 +203,9 @@ def _state(model, loader, parts):
     }
 
 
-def _restore(path, begun_with, model, loader, parts):
+def _restore(
+    path: Path, begun_with: dict[str, Any], model: Any, loader: DataLoader, parts: Sequence[Any]
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """Brings back the state in ``path``; returns the best checkpoint, but for the model in it, and the history.
 
     Raises:
@@ -221,18 +238,18 @@ def _restore(path, begun_with, model, loader, parts):
     return best, history
 
 
-def _weights(model):
+def _weights(model: Any) -> list[Any]:
     """The arrays or tensors that training changes, in their order."""
     if isinstance(model, BaseGraph):
         return [param for node in model for param in node.params]
     return list(model.state_dict().values())
 
 
-def _in_words(losses, digits):
+def _in_words(losses: dict[str, float], digits: int) -> str:
     return ", ".join(f"{name}: {value:.{digits}f}" for name, value in losses.items())
 
 
-def _save_history(history, path):
+def _save_history(history: list[dict[str, float]], path: Path) -> None:
     """Writes the losses of all epochs so far as CSV, a line an epoch."""
     content = io.StringIO(newline="")
     writer = csv.DictWriter(content, history[0].keys(), lineterminator="\n")

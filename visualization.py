@@ -9,13 +9,14 @@ autoencoders reconstruct, and only variational ones have latent means.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from autograd import BaseGraph
 from command_line import AUTOENCODERS, MODELS, Parser, one_line_errors, positive_int
 from drawn_flowers import photos_or_drawn
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Draws photos above what a trained autoencoder makes of them, and how its losses fell.")
     parser.add_argument("--model", choices=MODELS, required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument("--data-root", help="the photos (default: those of the training)", default=argparse.SUPPRESS)
@@ -27,7 +28,7 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-def reconstruct(model, images):
+def reconstruct(model: Any, images: Any) -> Any:
     """(N, 3, H, W) -> (N, 3, H, W), whichever kind of model it is."""
     if isinstance(model, BaseGraph):
         return model.forward(images.flatten(1).numpy()).reshape(images.shape)
@@ -35,7 +36,7 @@ def reconstruct(model, images):
 
 
 @one_line_errors
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
     # Only now, past the arguments, so that --help need not wait for PyTorch.
@@ -49,7 +50,7 @@ def main(argv=None):
     draw_losses(args, checkpoint)
 
 
-def draw_photos(args, checkpoint):
+def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
     """Draws photos above their reconstructions, and walks between them, if the model has latent means."""
     from data_processor import read_flowers, show_recover_results
     from plots import plot_latent
@@ -74,7 +75,7 @@ def draw_photos(args, checkpoint):
         )
 
 
-def draw_losses(args, checkpoint):
+def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
     """Draws the history of the losses, if it is there and that of this model."""
     from handout import asked_losses
     from plots import plot_losses, read_history

@@ -1,44 +1,49 @@
 """A straight line of nodes: the graph of a feed-forward network (handout, Part 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .BaseNode import BaseNode
 
 
-class BaseGraph(Sequence):
+class BaseGraph(Sequence[BaseNode]):
     """Nodes in the order in which data runs through them: x -> nodes[0] -> nodes[1] -> ... -> y.
 
     Behaves as a sequence: ``len(graph)``, ``graph[0]``, ``for node in graph``. A slice is a graph of the same nodes,
     not of copies, so that ``graph[:5]`` and ``graph[5:]`` are the encoder and the decoder of an autoencoder.
     """
 
-    def __init__(self, nodes):
+    def __init__(self, nodes: Iterable[BaseNode]) -> None:
         self.nodes = list(nodes)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.nodes)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> Any:
         return BaseGraph(self.nodes[index]) if isinstance(index, slice) else self.nodes[index]
 
-    def forward(self, x):
+    def forward(self, x: np.ndarray) -> np.ndarray:
         """x -> y, through every node in turn."""
         for node in self.nodes:
             x = node.forward(x)
         return x
 
-    def backward(self, grad):
+    def backward(self, grad: np.ndarray) -> np.ndarray:
         """dL/dy -> dL/dx, through every node in reverse: the chain rule, one factor a node."""
         for node in reversed(self.nodes):
             grad = node.backward(grad)
         return grad
 
-    def backward_params(self, grad):
+    def backward_params(self, grad: np.ndarray) -> None:
         """Fills ``grads`` as ``backward`` does, without dL/dx: in training, nobody asks for the gradient of the data.
 
         The first layer is often the widest, and its dL/dx a tenth of all the work.
         """
         self[0].backward_params(self[1:].backward(grad))
 
-    def optimstep(self, lr):
+    def optimstep(self, lr: float) -> None:
         """One step of plain stochastic gradient descent: param <- param - lr * dL/dparam.
 
         Raises:
@@ -50,7 +55,7 @@ class BaseGraph(Sequence):
             for param, grad in zip(node.params, node.grads, strict=True):
                 param -= lr * grad
 
-    def flush(self):
+    def flush(self) -> None:
         """Makes every node forget the latest forward and backward; the parameters stay."""
         for node in self.nodes:
             node.flush()

@@ -1,5 +1,9 @@
 """What every node of a computation graph is (handout, Part 1)."""
 
+from typing import Any
+
+import numpy as np
+
 
 class BaseNode:
     """One step of a computation, y = f(x, parameters), that knows its own derivative.
@@ -13,15 +17,15 @@ class BaseNode:
     gives the same gradients twice: nothing piles up, and nothing has to be set to zero between batches.
     """
 
-    def __init__(self, *params):
+    def __init__(self, *params: np.ndarray) -> None:
         self.params = list(params)
         self.flush()
 
-    def forward(self, x):
+    def forward(self, x: np.ndarray) -> np.ndarray:
         """x -> y."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x)")
 
-    def backward(self, grad):
+    def backward(self, grad: np.ndarray) -> np.ndarray:
         """dL/dy -> dL/dx, and fills ``grads``.
 
         Raises:
@@ -29,24 +33,24 @@ class BaseNode:
         """
         raise NotImplementedError(f"{type(self).__name__} must define backward(grad)")
 
-    def backward_params(self, grad):
+    def backward_params(self, grad: np.ndarray) -> None:
         """Fills ``grads`` as ``backward`` does, without dL/dx.
 
         A node that saves work that way puts its gradients here, and calls this from its ``backward``.
         """
         self.backward(grad)
 
-    def flush(self):
+    def flush(self) -> None:
         """Forgets the latest forward and backward; the parameters stay."""
-        self.saved = None
-        self.grads = []
+        self.saved: np.ndarray | None = None
+        self.grads: list[np.ndarray] = []
 
-    def recall(self):
+    def recall(self) -> np.ndarray:
         """What ``forward`` saved, for ``backward`` to use."""
         if self.saved is None:
             raise RuntimeError(f"{type(self).__name__}: backward before forward; call forward(x) first")
         return self.saved
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         # A copied or pickled node is its parameters, without what the last batch left behind.
         return self.__dict__ | {"saved": None, "grads": []}

@@ -23,7 +23,7 @@ from drawn_flowers import photos_or_drawn
 SUBJECTS = ["step", "epoch", "loading", "part2"]
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__.splitlines()[0])
     subjects = ", ".join(SUBJECTS)
     parser.add_argument("subjects", nargs="*", default=argparse.SUPPRESS, help=f"of {subjects} (default: all)")
@@ -36,7 +36,7 @@ def parse_arguments(argv):
     return args
 
 
-def machine():
+def machine() -> str:
     """The hardware and the versions, in a few lines."""
     cpuinfo = Path("/proc/cpuinfo")
     names = [line.split(":")[1] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
@@ -55,7 +55,7 @@ def machine():
 
 
 @one_line_errors
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     data_root = photos_or_drawn(args.data_root, args.drawn_root)
     print(machine())

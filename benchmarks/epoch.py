@@ -1,13 +1,14 @@
 """One epoch of training, AE and VAE, batch 16, 24 x 24 pixels, against plain loops over the same photos."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from benchmarks.measure import show, time_in_turn
-from data_processor import create_flower_dataloaders
+from data_processor import FlowerDataset, create_flower_dataloaders
 from tasks import TASKS, make_optimizer, train_one_epoch
 
 with warnings.catch_warnings():
@@ -18,14 +19,14 @@ with warnings.catch_warnings():
 EPOCHS = 100  # far more than are timed: the schedule must not come to its end
 
 
-def our_epoch(name, loader):
+def our_epoch(name: str, loader: DataLoader) -> Callable[[], float]:
     task = TASKS[name]
     model = task.model().to(memory_format=torch.channels_last)
     optimizer, schedule = make_optimizer("AdamW", model, task.recipes["AdamW"], 1e-3, EPOCHS * len(loader))
     return lambda: train_one_epoch(model, loader, task, optimizer, schedule)
 
 
-def plain_epoch(name, dataset):
+def plain_epoch(name: str, dataset: TensorDataset | Subset) -> Callable[[], None]:
     """The loop of a tutorial, with the model, the losses and the optimizer of our own."""
     task = TASKS[name]
     model = task.model()
@@ -33,7 +34,7 @@ def plain_epoch(name, dataset):
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, EPOCHS * len(dataset), cycle_momentum=False)
     loader = DataLoader(dataset, batch_size=16, shuffle=True)
 
-    def epoch():
+    def epoch() -> None:
         model.train()
         total = 0
         for images, _ in loader:
@@ -48,8 +49,9 @@ def plain_epoch(name, dataset):
     return epoch
 
 
-def run(data_root):
+def run(data_root: str) -> None:
     training, _ = create_flower_dataloaders(16, data_root, 24, 24)
+    assert isinstance(training.dataset, FlowerDataset)
     as_tutorials_do = transforms.Compose(
         [transforms.Resize((24, 24)), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     )

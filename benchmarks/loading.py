@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from torch.utils.data import DataLoader
@@ -32,13 +33,13 @@ print(len(photos), time.perf_counter() - start, before, memory("VmHWM"), photos.
 """
 
 
-def one_pass(data_root):
+def one_pass(data_root: str) -> Callable[[], list]:
     resized = transforms.Compose([transforms.Resize((24, 24)), transforms.ToTensor()])
     loader = DataLoader(ImageFolder(data_root, resized), batch_size=16)
     return lambda: [images for images, _ in loader]
 
 
-def many_times(data_root, times, folder):
+def many_times(data_root: str, times: int, folder: Path) -> Path:
     """A data root in ``folder`` that holds each class of ``data_root`` several times over, as links."""
     for kind in Path(data_root).resolve().iterdir():
         if kind.is_dir():
@@ -48,7 +49,7 @@ def many_times(data_root, times, folder):
     return folder
 
 
-def run(data_root):
+def run(data_root: str) -> None:
     contenders = {
         "read_flowers": lambda: read_flowers(data_root, 24, 24),
         "read_flowers again (control)": lambda: read_flowers(data_root, 24, 24),
@@ -64,7 +65,7 @@ def run(data_root):
         for times in 1, 4, 16:
             root = many_times(data_root, times, Path(folder, str(times)))
             for size in 24, 48, 96:
-                command = [sys.executable, "-c", READ, root, str(size)]
+                command: list[str | Path] = [sys.executable, "-c", READ, root, str(size)]
                 found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
                 n, seconds, before, peak, photos = map(float, found)
                 memory = f"{before / 1e3:.0f} | {peak / 1e3:.0f} | {photos / 1e6:.0f}"

@@ -1,10 +1,14 @@
 """Times pieces of code against each other, fairly enough for a shared and noisy machine."""
 
 import time
+from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 
-def time_in_turn(contenders, rounds, calls=1, warm_up=0, pause=0.2):
+def time_in_turn(
+    contenders: dict[str, Callable[[], Any]], rounds: int, calls: int = 1, warm_up: int = 0, pause: float = 0.2
+) -> dict[str, list[float]]:
     """Seconds of one call of each contender, once a round: name -> list of the medians of ``calls`` calls.
 
     All take turns in one process, so that what else the machine does falls on all alike; compare them round by round.
@@ -15,7 +19,7 @@ def time_in_turn(contenders, rounds, calls=1, warm_up=0, pause=0.2):
         pause: seconds before each turn, for the threads of the library that ran before to fall asleep. Threads of
             OpenBLAS spin for up to a tenth of a second after their last product, and hold a core for that long.
     """
-    times = {name: [] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in range(-1, rounds):
         for name, function in contenders.items():
             time.sleep(pause)
@@ -30,7 +34,7 @@ def time_in_turn(contenders, rounds, calls=1, warm_up=0, pause=0.2):
     return times
 
 
-def show(title, times, unit, against):
+def show(title: str, times: dict[str, list[float]], unit: str, against: list[str]) -> None:
     """Prints a table: the median over the rounds, its spread, and the ratio to each contender of ``against``."""
     scale = {"ms": 1e3, "s": 1}[unit]
     width = max(map(len, times))
@@ -44,7 +48,7 @@ def show(title, times, unit, against):
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def _spread(ratios):
+def _spread(ratios: list[float]) -> str:
     """Median and the middle half of the ratios, round by round."""
     ratios = sorted(ratios)
     quarter = len(ratios) // 4

@@ -10,9 +10,9 @@ from benchmarks.measure import show, time_in_turn
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(data_root):
-    def script(name, *arguments):
-        command = [sys.executable, ROOT / name, *arguments, "--model-dir", folder]
+def run(data_root: str) -> None:
+    def script(name: str, *arguments: str) -> None:
+        command: list[str | Path] = [sys.executable, ROOT / name, *arguments, "--model-dir", folder]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     with tempfile.TemporaryDirectory() as folder:

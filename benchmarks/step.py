@@ -1,7 +1,9 @@
 """One training step of the MLP of Part 2, batch 16, 24 x 24 pixels, float32: forward, backward, update."""
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +19,10 @@ LR = 0.1
 ROUNDS = 30
 
 
-def autograd_step(x):
+def autograd_step(x: np.ndarray) -> Callable[[], None]:
     model, mse = build_autoencoder(SIZES[0], np.random.default_rng(0)), MSE()
 
-    def step():
+    def step() -> None:
         mse.forward(model.forward(x), x)
         model.backward_params(mse.backward())
         model.optimstep(LR)
@@ -28,7 +30,7 @@ def autograd_step(x):
     return step
 
 
-def pytorch_step(x):
+def pytorch_step(x: Any) -> Callable[[], None]:
     layers = []
     for i, (rows, columns) in enumerate(pairwise(SIZES)):
         layers += [nn.Linear(rows, columns), nn.Sigmoid() if i == 5 else nn.Identity() if i == 2 else nn.ReLU()]
@@ -36,7 +38,7 @@ def pytorch_step(x):
     optimizer = torch.optim.SGD(model.parameters(), LR)
     x = torch.from_numpy(x)
 
-    def step():
+    def step() -> None:
         loss = nn.functional.mse_loss(model(x), x)
         optimizer.zero_grad()
         loss.backward()
@@ -45,11 +47,11 @@ def pytorch_step(x):
     return step
 
 
-def jax_step(x):
+def jax_step(x: Any) -> Callable[[], None]:
     import jax
     import jax.numpy as jnp
 
-    def loss(params, x):
+    def loss(params: Any, x: Any) -> Any:
         h = x
         for i, (weight, bias) in enumerate(params):
             h = h @ weight + bias
@@ -57,26 +59,26 @@ def jax_step(x):
         return jnp.mean((h - x) ** 2)
 
     @jax.jit
-    def update(params, x):
+    def update(params: Any, x: Any) -> Any:
         return jax.tree.map(lambda param, grad: param - LR * grad, params, jax.grad(loss)(params, x))
 
     model = build_autoencoder(SIZES[0], np.random.default_rng(0))
     state = [tuple(map(jnp.array, node.params)) for node in model if node.params]
     x = jnp.array(x)
 
-    def step():
+    def step() -> None:
         nonlocal state
         state = jax.block_until_ready(update(state, x))
 
     return step
 
 
-def products(rng):
+def products(rng: np.random.Generator) -> Callable[[], None]:
     """The matrix products of a step as they are usually written, the first layer's dL/dx among them, and no more."""
     weights = [rng.standard_normal(shape, np.float32) for shape in pairwise(SIZES)]
     values = [rng.standard_normal((BATCH, size), np.float32) for size in SIZES]
 
-    def step():
+    def step() -> None:
         for x, weight in zip(values, weights, strict=False):
             x @ weight
         for x, weight, grad in zip(values, weights, values[1:], strict=False):
@@ -86,7 +88,7 @@ def products(rng):
     return step
 
 
-def peak_flops(n=1024):
+def peak_flops(n: int = 1024) -> float:
     """Floating-point operations per second in a large product: the best of 20."""
     a, b = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
     seconds = []
@@ -97,7 +99,7 @@ def peak_flops(n=1024):
     return 2 * n**3 / min(seconds)
 
 
-def run(data_root):
+def run(data_root: str) -> None:
     rng = np.random.default_rng(0)
     x = rng.random((BATCH, SIZES[0]), np.float32)
     contenders = {
