@@ -86,12 +86,9 @@ def plot_losses(
         bars: dict[float, list[str]] = {}
         for which, limit in asked.items():
             bars.setdefault(limit, []).append(which)
-        for limit, whose in bars.items():
-            axes.axhline(limit, color=GRAY, linestyle=":", linewidth=2)
-            words = f"the handout's bar for {' and '.join(whose)}: {limit:g}"
-            axes.annotate(
-                words, (1, limit), (0, 3), axes.get_yaxis_transform(), "offset points", color=GRAY, ha="right"
-            )
+        for (limit, whose), style in zip(bars.items(), (":", "-."), strict=False):
+            label = f"the handout's bar for {' and '.join(whose)}: {limit:g}"
+            axes.axhline(limit, color=GRAY, linestyle=style, linewidth=2, label=label)
         if min(min(row["Train Loss"], row["Valid Loss"]) for row in history) > 0:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))

@@ -40,9 +40,10 @@ def test_losses(asked, bars, figure, tmp_path):
     np.testing.assert_array_equal(train.get_xydata(), [(1, 0.05), (2, 0.02), (3, 0.01)])
     np.testing.assert_array_equal(valid.get_xydata(), [(1, 0.04), (2, 0.01), (3, 0.015)])
     np.testing.assert_array_equal(best.get_xydata(), [(2, 0.01)])
-    assert [text.get_text() for text in axes.get_legend().texts][2] == "best epoch 2: 0.0200 / 0.0100"
+    best_words, *bar_words = [text.get_text() for text in axes.get_legend().texts][2:]
+    assert best_words == "best epoch 2: 0.0200 / 0.0100"
     assert [line.get_ydata()[0] for line in across] == list(bars)
-    assert [text.get_text() for text in axes.texts] == [f"the handout's bar for {w}: {b:g}" for b, w in bars.items()]
+    assert bar_words == [f"the handout's bar for {whose}: {limit:g}" for limit, whose in bars.items()]
     with Image.open(tmp_path / "loss.png") as picture:
         assert picture.size == (960, 540)
 
