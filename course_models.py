@@ -16,6 +16,7 @@ from autograd.BaseNode import BaseNode
 from pickles import Remembered, array_of, read_pickle
 
 NODES = {"linear": Linear, "relu": ReLU, "sigmoid": Sigmoid}
+MOST_STEPS = 300_000  # of a pickle: nodes that nobody flushed hold all they saw in an epoch
 PARAMETERS = [("weight", "bias"), ("W", "b"), ("w", "b")]  # where there is no list of them named params
 
 
@@ -25,7 +26,7 @@ def graph_of(content: bytes) -> BaseGraph:
     Raises:
         Exception: any kind of it, where the pickle is damaged, or holds something else than a line of known nodes.
     """
-    found = list(_nodes_in(read_pickle(content), iter(range(10_000))))
+    found = list(_nodes_in(read_pickle(content, most_steps=MOST_STEPS), iter(range(MOST_STEPS))))
     if not any(type(node).__name__.lower() == "linear" for node in found):
         raise ValueError("it holds no Linear")
     nodes: list[BaseNode] = []

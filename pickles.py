@@ -68,21 +68,22 @@ class _Unpickler(pickle.Unpickler):
         return self.classes.setdefault(origin, type(name, (Remembered,), {"origin": origin}))
 
 
-def read_pickle(content: bytes, admitted: set[tuple[str, str]] | None = None) -> Any:
+def read_pickle(content: bytes, admitted: set[tuple[str, str]] | None = None, most_steps: int = 10_000) -> Any:
     """What a pickle holds: plain values as they are, and a ``Remembered`` for every object.
 
     Args:
         content: the pickle, to its last byte.
         admitted: (module, name) of all that it may ask for; None: of anything.
+        most_steps: that it may have; ours have some hundred.
 
     Raises:
         Exception: any kind of it, for what is damaged, not admitted, or made to take all memory.
     """
-    steps: list[tuple] = list(itertools.islice(pickletools.genops(content), 10_000))  # ours have some hundred
+    steps: list[tuple] = list(itertools.islice(pickletools.genops(content), most_steps))
     if steps[-1][2] != len(content) - 1:
         raise pickle.UnpicklingError("it has too many steps, or more after its end")
     places = [int(place) for operation, place, _ in steps if operation.name in ("PUT", "BINPUT", "LONG_BINPUT")]
-    if max(places, default=0) >= 10_000:
+    if max(places, default=0) >= most_steps:
         raise pickle.UnpicklingError("it asks for a table of great size")
     return _Unpickler(io.BytesIO(content), admitted).load()
 
