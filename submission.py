@@ -138,7 +138,7 @@ def _model(part: str, name: str, path: Path, photos: str, drawn: bool) -> Genera
         sizes, kinds = sizes_of(model), [type(node).__name__ for node in model]
         asked = "-".join(["3HW", *map(str, MLP_SIZES), "3HW"])
         yield Check(part, asked, "-".join(map(str, sizes)), sizes == [*sizes[:1], *MLP_SIZES, *sizes[-1:]])
-        found = f"{kinds.count('ReLU')} times ReLU, {kinds[-1]} at the end"
+        found = f"{kinds.count('ReLU')} times ReLU, {kinds[-1] if kinds else 'nothing'} at the end"
         yield Check(part, "ReLU; output in [0, 1]", found, "ReLU" in kinds and kinds[-1] == "Sigmoid")
     losses, why_not = _compute_losses(name, model, checkpoint, photos, drawn)
     if why_not:

@@ -268,6 +268,10 @@ def test_another_architecture(easy, submission, check, monkeypatch):
     status, found = check(folder)
     assert status == 1 and found["3HW-256-128-64-128-256-3HW"] == ("192-7-192", False)
     assert found["ReLU; output in [0, 1]"] == ("1 times ReLU, Linear at the end", False)
+    checkpoint["model"].nodes = []
+    save_checkpoint(checkpoint, folder / "models" / "BestModel_MLPAE.pkl")
+    status, found = check(folder)
+    assert status == 1 and found["ReLU; output in [0, 1]"] == ("0 times ReLU, nothing at the end", False)
 
 
 COURSE = """
