@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 
 def prepare_folder(folder: str | Path) -> None:
@@ -55,7 +56,7 @@ def keep_previous(path: str | Path) -> None:
     if path.exists():
         previous = path.with_name(f"{path.stem}.previous{path.suffix}")
         write_whole(previous, path.read_bytes())
-        print(f"Kept {path.name} of an earlier run as {previous}.", file=sys.stderr)
+        tqdm.write(f"Kept {path.name} of an earlier run as {previous}.", file=sys.stderr)  # clear of a progress bar
 
 
 @contextmanager

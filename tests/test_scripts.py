@@ -628,6 +628,8 @@ def test_progress_is_for_those_who_watch(folders, tmp_path):
     shown = shown_on_a_terminal(command)
     assert "Reading photos" in shown and "Training AE" in shown
     kept = "Kept BestModel_AE.pth of an earlier run as"
+    shown = shown_on_a_terminal(command)
+    assert re.search(rf"\r *\r{kept}", shown)  # the bar is taken away before it, and put back after it
     for flags, variables in (["--quiet"], {}), ([], {"CI": "true"}):
         shown = shown_on_a_terminal([*command, *flags], **variables)
         assert shown.startswith(kept) and shown.count("\n") == 2  # of the model and of the state to resume from
