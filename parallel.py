@@ -53,7 +53,7 @@ def _part() -> None:
     """Parts from the other processes, when all of them are done."""
     distributed.destroy_process_group()
     # Gloo's threads may still hold tensors, and let go of them only while Python runs: one that comes too late ends the
-    # process with "terminate called without an active exception", about one time in fifteen.
+    # process with "terminate called without an active exception", about one run in ten.
     time.sleep(0.5)
 
 
