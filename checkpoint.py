@@ -33,7 +33,6 @@ from torch import nn
 
 from Autoencoder import Autoencoder
 from autograd import BaseGraph, Linear, ReLU, Sigmoid
-from autograd.BaseNode import BaseNode
 from Diffusion import Diffusion
 from files import write_whole
 from GAN import GAN
@@ -207,7 +206,6 @@ def _rebuild_graph(checkpoint: dict[str, Any]) -> BaseGraph:
             rows = columns
         else:
             _expect(not shapes, f"a {kind} has parameters")
-        nodes.append(object.__new__(_NODES[node.origin]))
-        BaseNode.__init__(nodes[-1], *params)
+        nodes.append(_NODES[node.origin].of(*params))
     _expect(rows == width, f"its model gives {rows} numbers, an image of its size has {width}")
     return BaseGraph(nodes)

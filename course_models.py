@@ -15,7 +15,7 @@ from autograd import BaseGraph, Linear, ReLU, Sigmoid
 from autograd.BaseNode import BaseNode
 from pickles import Remembered, array_of, read_pickle
 
-NODES = {"linear": Linear, "relu": ReLU, "sigmoid": Sigmoid}
+NODES: dict[str, type[BaseNode]] = {"linear": Linear, "relu": ReLU, "sigmoid": Sigmoid}
 MOST_STEPS = 300_000  # of a pickle: nodes that nobody flushed hold all they saw in an epoch
 PARAMETERS = [("weight", "bias"), ("W", "b"), ("w", "b")]  # where there is no list of them named params
 
@@ -34,8 +34,7 @@ def graph_of(content: bytes) -> BaseGraph:
     for node in found:
         kind = NODES[type(node).__name__.lower()]
         params = list(_parameters(node, width)) if kind is Linear else []
-        nodes.append(object.__new__(kind))
-        BaseNode.__init__(nodes[-1], *params)
+        nodes.append(kind.of(*params))
         width = params[0].shape[1] if params else width
     return BaseGraph(nodes)
 

@@ -64,8 +64,9 @@ class _Unpickler(pickle.Unpickler):
         origin = module, name
         if self.admitted is not None and origin not in self.admitted:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint needs")
-        # A class for this pickle alone: it can be changed by the pickle, too.
-        return self.classes.setdefault(origin, type(name, (Remembered,), {"origin": origin}))
+        if origin not in self.classes:  # a class for this pickle alone: it can be changed by the pickle, too
+            self.classes[origin] = type(name, (Remembered,), {"origin": origin})
+        return self.classes[origin]
 
 
 def read_pickle(content: bytes, admitted: set[tuple[str, str]] | None = None, most_steps: int = 10_000) -> Any:

@@ -21,6 +21,13 @@ class BaseNode:
         self.params = list(params)
         self.flush()
 
+    @classmethod
+    def of(cls, *params: np.ndarray) -> "BaseNode":
+        """A node around parameters that are there already, without drawing new ones."""
+        node = cls.__new__(cls)
+        BaseNode.__init__(node, *params)
+        return node
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x -> y."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x)")
