@@ -10,17 +10,16 @@ AE_ENCODING_DIM = 64
 
 
 class Autoencoder(nn.Module):
-    """Images -> latent vectors -> images, by convolutions.
+    """Encoder: images -> latent vectors; decoder: latent vectors -> images.
 
-    Shapes: images (N, 3, H, W) in [0, 1], latent vectors (N, encoding_dim). On the way down, 3 x H x W becomes
-    32 x H/2 x W/2, 64 x H/4 x W/4, 128 x H/4 x W/4 and then the latent vector; on the way up, the same in reverse.
+    Shapes: images (N, 3, H, W) in [0, 1], latent vectors (N, encoding_dim). The encoder maps 3 x H x W to
+    32 x H/2 x W/2, 64 x H/4 x W/4, 128 x H/4 x W/4 and the latent vector; the decoder has the same sizes in reverse.
 
-    Nothing bends the line between the last convolution and the latent vector, nor between that and the first
-    convolution on the way up: a ReLU before the latent vector costs both losses a tenth. The transposed convolutions
-    have kernels twice as wide as their stride, so that each pixel is painted as often as its neighbour and no
-    checkerboard appears (Odena et al., Deconvolution and Checkerboard Artifacts, 2016). ReLU follows the pooling: the
-    largest of four and ReLU may change places, and this way round ReLU has a quarter of the numbers to look at. Weights
-    start orthogonal (Saxe et al. 2014), with the gain for ReLU.
+    There is no activation before the latent vector, nor between it and the first convolution of the decoder: a ReLU
+    before the latent vector increases both losses by a tenth. The kernel size of the transposed convolutions is a
+    multiple of their stride, which prevents checkerboard artifacts (Odena et al., Deconvolution and Checkerboard
+    Artifacts, 2016). ReLU follows the max pooling: they commute, and in this order ReLU has a quarter of the work.
+    Weights are initialized as orthogonal (Saxe et al. 2014), with the gain for ReLU.
 
     Args:
         encoding_dim: the size of the latent vector.
@@ -28,12 +27,15 @@ class Autoencoder(nn.Module):
     """
 
     name = "AE"
-    latent_parts = 1  # how many vectors of size encoding_dim the encoder gives
+    encoder_outputs = 1  # vectors of size encoding_dim that the encoder computes for an image
 
     def __init__(self, encoding_dim: int = AE_ENCODING_DIM, image_size: Sequence[int] = (24, 24)) -> None:
         super().__init__()
+        width, height = image_size
+        if min(image_size) < 4 or width % 4 or height % 4:
+            raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
         self.encoding_dim = encoding_dim
-        features = (128, *quarter_of(image_size))
+        features = (128, height // 4, width // 4)
         self.encoder = nn.Sequential(
             nn.Conv2d(3, 32, 3, padding=1),
             nn.MaxPool2d(2),
@@ -43,7 +45,7 @@ class Autoencoder(nn.Module):
             nn.ReLU(),
             nn.Conv2d(64, 128, 3, padding=1),
             nn.Flatten(),
-            nn.Linear(math.prod(features), self.latent_parts * encoding_dim),
+            nn.Linear(math.prod(features), self.encoder_outputs * encoding_dim),
         )
         self.decoder = nn.Sequential(
             nn.Linear(encoding_dim, math.prod(features)),
@@ -66,18 +68,10 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, H, W): the best the model can make of the images."""
+        """(N, 3, H, W) -> (N, 3, H, W), both in [0, 1], without gradients."""
         return self(images)
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
-        """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors drawn from N(0, 1)."""
+        """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors sampled from N(0, 1)."""
         return self.decoder(torch.randn(n, self.encoding_dim, device=next(self.parameters()).device))
-
-
-def quarter_of(image_size: Sequence[int]) -> tuple[int, int]:
-    """(width, height) of an image -> (H / 4, W / 4): what two halvings leave, or ValueError if no whole pixels."""
-    width, height = image_size
-    if width < 4 or height < 4 or width % 4 or height % 4:
-        raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
-    return height // 4, width // 4

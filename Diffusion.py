@@ -1,19 +1,19 @@
-"""A denoising diffusion model (handout, Part 4, step 4): pictures out of noise, a little clearer at each of 50 steps.
+"""A denoising diffusion model (handout, Part 4, step 4): noise is denoised to pictures in 50 steps.
 
-An image x is mixed with noise epsilon from N(0, 1), the more of it the larger the time t, which goes from 0 to 1:
+An image x is mixed with noise epsilon from N(0, 1); the share of noise grows with the time t in [0, 1]:
 
     x_t = alpha_t x + sigma_t epsilon,   alpha_t = cos(pi t / 2),   sigma_t = sin(pi t / 2)
 
-A network looks at x_t and t, and predicts v = alpha_t epsilon - sigma_t x, which tells x and epsilon apart again:
+A network predicts v = alpha_t epsilon - sigma_t x from x_t and t. With v, x and epsilon can be computed from x_t:
 
     x = alpha_t x_t - sigma_t v,   epsilon = sigma_t x_t + alpha_t v
 
-To make a picture, start from noise alone, and go back through time in small steps.
+Sampling starts from noise at t = 1 and goes back to t = 0 in small steps.
 
 Sources: Ho, Jain and Abbeel, Denoising Diffusion Probabilistic Models (2020), for the idea and the U-Net; Nichol and
-Dhariwal, Improved Denoising Diffusion Probabilistic Models (2021), for the cosine; Salimans and Ho, Progressive
-Distillation for Fast Sampling of Diffusion Models (2022), for v; Song, Meng and Ermon, Denoising Diffusion Implicit
-Models (2021), for the steps back, and Lu et al., DPM-Solver++ (2022), for larger ones.
+Dhariwal, Improved Denoising Diffusion Probabilistic Models (2021), for the cosine schedule; Salimans and Ho,
+Progressive Distillation for Fast Sampling of Diffusion Models (2022), for v; Song, Meng and Ermon, Denoising Diffusion
+Implicit Models (2021), for the sampler, and Lu et al., DPM-Solver++ (2022), for its second order.
 """
 
 import itertools
@@ -24,19 +24,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, mse_loss, scaled_dot_product_attention
 
-from Autoencoder import quarter_of
-
 WIDTHS = 48, 96, 144  # channels at full, half and quarter resolution
 TIME_FEATURES = 64
 
 
 class Diffusion(nn.Module):
-    """A U-Net that tells images and noise apart, and makes pictures by it.
+    """A U-Net that predicts v, and samples pictures.
 
-    Down through three resolutions and up again, at each the channels from the way down beside those from the way up.
+    Three resolutions down and up again, with skip connections at each.
 
     Args:
-        encoding_dim: 3HW or None. Noise of an image's own size takes the place of a latent vector.
+        encoding_dim: 3HW or None: the latent vector is noise of the image's size.
         image_size: (width, height) in pixels, each a multiple of 4; ValueError if not.
     """
 
@@ -44,8 +42,9 @@ class Diffusion(nn.Module):
 
     def __init__(self, encoding_dim: int | None = None, image_size: Sequence[int] = (24, 24)) -> None:
         super().__init__()
-        quarter_of(image_size)  # the U-Net halves twice; ValueError where that leaves no whole pixels
         width, height = image_size
+        if min(image_size) < 4 or width % 4 or height % 4:
+            raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
         self.encoding_dim = 3 * width * height
         if encoding_dim not in (None, self.encoding_dim):
             raise ValueError(f"found an encoding_dim of {encoding_dim}, expected {self.encoding_dim}, as in an image")
@@ -86,62 +85,55 @@ class Diffusion(nn.Module):
                 x = interpolate(x, scale_factor=2)
         return self.leave(x)
 
-    def draw(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The random numbers that ``forward`` needs: times (N,) in [0, 1] and noise from N(0, 1), like images.
+    def sample_times(self, n: int) -> Tensor:
+        """n times in [0, 1], one in each of n equal intervals, which reduces the variance of the loss (Kingma et al.,
+        Variational Diffusion Models, 2021, appendix I)."""
+        device = self.enter.weight.device
+        return (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
 
-        The times are spread evenly over [0, 1], one in each of N parts of it: less is left to luck (Kingma et al.,
-        Variational Diffusion Models, 2021, appendix I).
-        """
-        n = len(images)
-        t = (torch.arange(n, device=images.device) + torch.rand(n, device=images.device)) / n
-        return t, torch.randn_like(images)
-
-    def forward(self, images: Tensor, t: Tensor | None = None, epsilon: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, H, W) in [0, 1], mixed with noise -> the v that is predicted and the true one, like images.
-
-        Times t (N,) and noise epsilon, like images, are drawn here unless both are given.
-        """
-        if t is None or epsilon is None:
-            t, epsilon = self.draw(images)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W) in [0, 1], mixed with noise at random times -> predicted and true v, like images."""
+        t = self.sample_times(len(images))
+        epsilon = torch.randn_like(images)
         x = 2 * images - 1
         alpha, sigma = schedule(t[:, None, None, None])
         return self.predict_v(alpha * x + sigma * epsilon, t), alpha * epsilon - sigma * x
 
     @torch.no_grad()
     def sample(self, n: int, steps: int = 50) -> Tensor:
-        """n pictures, (n, 3, H, W) in [0, 1], out of noise."""
+        """n pictures, (n, 3, H, W) in [0, 1], denoised from noise."""
         width, height = self.image_size
         noise = torch.randn(n, 3, height, width, device=self.enter.weight.device)
         return (ddim(self.predict_v, noise, steps) + 1) / 2
 
 
 def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha_t, the share of the image in x_t, and sigma_t, that of the noise: their squares add up to 1."""
+    """alpha_t and sigma_t, the factors of image and noise in x_t: alpha_t^2 + sigma_t^2 = 1."""
     return torch.cos(math.pi / 2 * t), torch.sin(math.pi / 2 * t)
 
 
 def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
-    """From noise (N, ...) at t = 1 to images (N, ...) in [-1, 1] at t = 0.
+    """Noise (N, ...) at t = 1 -> images (N, ...) in [-1, 1] at t = 0.
 
-    Each step finds the image and the noise that x_t is a mixture of, and mixes them anew, with a little less noise
-    (DDIM, equation 12, without new noise). The guess at the image changes on the way, though: so a step takes the one
-    to be expected in its middle, from this guess and the last (DPM-Solver++(2M), algorithm 2, for steps of one size).
+    Each step estimates image and noise from x_t, and mixes them again with less noise (DDIM, equation 12, without new
+    noise). The estimate of the image is extrapolated to the middle of the step from this estimate and the last one
+    (DPM-Solver++(2M), algorithm 2, for steps of equal size).
     """
     x = noise
-    last_guess = None
+    last_estimate = None
     for now, then in itertools.pairwise(torch.linspace(1, 0, steps + 1, device=noise.device)):
         alpha, sigma = schedule(now)
-        guess = (alpha * x - sigma * predict_v(x, now.expand(len(x)))).clamp(-1, 1)
-        image = guess if last_guess is None else (guess + (guess - last_guess) / 2).clamp(-1, 1)
+        estimate = (alpha * x - sigma * predict_v(x, now.expand(len(x)))).clamp(-1, 1)
+        image = estimate if last_estimate is None else (estimate + (estimate - last_estimate) / 2).clamp(-1, 1)
         epsilon = (x - alpha * image) / sigma
         alpha, sigma = schedule(then)
         x = alpha * image + sigma * epsilon
-        last_guess = guess
+        last_estimate = estimate
     return x
 
 
 def time_features(t: Tensor) -> Tensor:
-    """t (N,) in [0, 1] -> (N, TIME_FEATURES): cosines and sines from slow to fast."""
+    """t (N,) in [0, 1] -> (N, TIME_FEATURES): cosines and sines of frequencies from 1 to 1000."""
     frequencies = torch.logspace(0, 3, TIME_FEATURES // 2, device=t.device)
     angles = t[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
@@ -150,7 +142,7 @@ def time_features(t: Tensor) -> Tensor:
 class ResidualBlock(nn.Module):
     """(N, in_channels, H, W) and the time (N, time_size) -> (N, out_channels, H, W).
 
-    Two convolutions, whose outcome is added to the input; the time scales and shifts the channels between them.
+    Two convolutions with a residual connection; the time scales and shifts the channels between them.
     """
 
     def __init__(self, in_channels: int, out_channels: int, time_size: int) -> None:
@@ -170,7 +162,7 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """(N, channels, H, W) -> the same: each place looks at all others (Vaswani et al., 2017)."""
+    """(N, channels, H, W) -> the same shape: self-attention between all positions (Vaswani et al., 2017)."""
 
     def __init__(self, channels: int, heads: int = 4) -> None:
         super().__init__()
@@ -183,11 +175,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         each = 3, self.heads, x.shape[1] // self.heads, x.shape[2] * x.shape[3]
         q, k, v = self.qkv(self.norm(x)).reshape(-1, *each).transpose(3, 4).unbind(1)
-        seen = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
-        return x + self.out(seen)
+        values = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
+        return x + self.out(values)
 
 
 def DDPM_loss_function(outputs: tuple[Tensor, Tensor], images: Tensor) -> Tensor:
-    """The mean squared error of v; ``outputs`` is what ``Diffusion.forward`` made of the images."""
+    """The mean squared error of v; ``outputs`` are those of ``Diffusion.forward``."""
     predicted, true = outputs
     return mse_loss(predicted, true)

@@ -1,12 +1,12 @@
 """A generative adversarial network for few photos (handout, Part 4, step 4).
 
-A generator makes pictures out of random vectors. A discriminator learns to tell them from photos, and the generator to
-have them taken for photos. Two thousand photos are few enough to learn by heart, after which a discriminator has
-nothing more to teach; so it sees photos and pictures alike only after small random changes of colour and place.
+A generator maps random latent vectors to pictures. A discriminator is trained to distinguish them from photos, and the
+generator to make the discriminator take them for photos. With only two thousand photos a discriminator overfits; so
+both photos and pictures are augmented before it sees them, by small random changes of colour and position.
 
 Sources: Goodfellow et al., Generative Adversarial Nets (2014), for the idea; Radford, Metz and Chintala, Unsupervised
 Representation Learning with Deep Convolutional GANs (2016), for the layers; Lim and Ye, Geometric GAN (2017), for the
-hinge loss; Zhao et al., Differentiable Augmentation for Data-Efficient GAN Training (2020), for the random changes.
+hinge loss; Zhao et al., Differentiable Augmentation for Data-Efficient GAN Training (2020), for the augmentation.
 """
 
 import math
@@ -17,15 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
-from Autoencoder import quarter_of
-
 GAN_ENCODING_DIM = 64
 
 
 class GAN(nn.Module):
     """A generator, latent vectors (N, encoding_dim) from N(0, 1) -> pictures (N, 3, H, W), and its discriminator.
 
-    Both learn at once, in the training loop of any other model: each has a part of the loss to itself.
+    Both are trained in the same step: the loss is the sum of a loss for each, and the gradients of each loss reach one
+    of the networks alone.
 
     Args:
         encoding_dim: the size of the latent vector.
@@ -36,8 +35,11 @@ class GAN(nn.Module):
 
     def __init__(self, encoding_dim: int = GAN_ENCODING_DIM, image_size: Sequence[int] = (24, 24)) -> None:
         super().__init__()
+        width, height = image_size
+        if min(image_size) < 4 or width % 4 or height % 4:
+            raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
         self.encoding_dim = encoding_dim
-        quarter = quarter_of(image_size)
+        quarter = height // 4, width // 4
         self.generator = nn.Sequential(
             nn.Linear(encoding_dim, 192 * math.prod(quarter)),
             nn.Unflatten(1, (192, *quarter)),
@@ -67,8 +69,8 @@ class GAN(nn.Module):
         """Images (N, 3, H, W) in [0, 1] -> the discriminator's scores, each (N, 1), of
 
         - the images;
-        - as many pictures, for it to learn from: no gradient goes from here to the generator;
-        - the same pictures, for the generator to learn from: no gradient goes from here to the discriminator.
+        - as many pictures, for the loss of the discriminator: without gradients for the generator;
+        - the same pictures, for the loss of the generator: without gradients for the discriminator.
         """
         pictures = self.generate(len(images))
         photo_scores = self.discriminator(augment(images))
@@ -79,47 +81,47 @@ class GAN(nn.Module):
         return photo_scores, picture_scores, fooled_scores
 
     def generate(self, n: int) -> Tensor:
-        """n pictures, (n, 3, H, W) in [0, 1], made of latent vectors drawn from N(0, 1)."""
+        """n pictures, (n, 3, H, W) in [0, 1], of latent vectors sampled from N(0, 1)."""
         latent = torch.randn(n, self.encoding_dim, device=next(self.parameters()).device)
         return self.generator(latent)
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
-        """As ``generate``, for looking at: no gradient goes back from here."""
+        """As ``generate``, without gradients."""
         return self.generate(n)
 
 
 def augment(images: Tensor) -> Tensor:
-    """Changes each image a little, in its own way: brightness, saturation, contrast, and where it stands.
+    """Random changes of brightness, saturation, contrast and position, different for each image.
 
-    Images (N, 3, H, W) in [0, 1] -> the same shape, in about [-1, 1], with 0 where an image was moved away from.
+    Images (N, 3, H, W) in [0, 1] -> the same shape, in about [-1, 1]; translation fills with 0.
     """
     n, _, height, width = images.shape
 
-    def draw(low: float, high: float, *shape: int) -> Tensor:
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.empty(n, *shape, device=images.device).uniform_(low, high)
 
-    x = 2 * images - 1 + draw(-0.2, 0.2, 1, 1, 1)
+    x = 2 * images - 1 + uniform(-0.2, 0.2, 1, 1, 1)
     gray = x.mean(dim=1, keepdim=True)
-    x = gray + draw(0.6, 1.4, 1, 1, 1) * (x - gray)
+    x = gray + uniform(0.6, 1.4, 1, 1, 1) * (x - gray)
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    x = mean + draw(0.8, 1.2, 1, 1, 1) * (x - mean)
+    x = mean + uniform(0.8, 1.2, 1, 1, 1) * (x - mean)
 
-    # Up to an eighth of a side up or down, right or left: the rows and columns to take of an image with a margin.
+    # Translation by up to an eighth of each side: a window at a random position in the padded image.
     down, right = height // 8, width // 8
-    rows = torch.arange(height, device=x.device) + draw(0, 2 * down + 1, 1).long()
-    columns = torch.arange(width, device=x.device) + draw(0, 2 * right + 1, 1).long()
-    margined = pad(x, (right, right, down, down)).permute(0, 2, 3, 1)
-    which = torch.arange(n, device=x.device)[:, None, None]
-    return margined[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    rows = torch.arange(height, device=x.device) + uniform(0, 2 * down + 1, 1).long()
+    columns = torch.arange(width, device=x.device) + uniform(0, 2 * right + 1, 1).long()
+    padded = pad(x, (right, right, down, down)).permute(0, 2, 3, 1)
+    batch = torch.arange(n, device=x.device)[:, None, None]
+    return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def GAN_loss_terms(outputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The hinge losses of the discriminator, 2 for one that cannot tell at all, and of the generator."""
+    """The hinge losses of the discriminator (2 if it cannot distinguish at all) and of the generator."""
     photo_scores, picture_scores, fooled_scores = outputs
     return (relu(1 - photo_scores) + relu(1 + picture_scores)).mean(), -fooled_scores.mean()
 
 
 def GAN_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Any:
-    """Both hinge losses, added up; the gradients of each are for one of the networks alone."""
+    """The sum of both hinge losses; see ``GAN``."""
     return sum(GAN_loss_terms(outputs))

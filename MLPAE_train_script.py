@@ -1,10 +1,9 @@
-"""Part 2: an autoencoder built from hand-written nodes, and trained on photos of flowers.
+"""Part 2: an MLP autoencoder built from the nodes of autograd, and trained on photos of flowers.
 
     python MLPAE_train_script.py > log/train_MLPAE.txt
 
-The log goes to stdout, one line an epoch; the best model goes to models/BestModel_MLPAE.pkl. A training that was cut
-off goes on with --resume, and its log with >> in place of >. The loop over the epochs, with the best model and the
-early end, is ``train`` in training.py: the same for every model of the lab.
+The log goes to stdout, one line per epoch, and the best model to models/BestModel_MLPAE.pkl. An interrupted training is
+resumed with --resume, and its log with >> instead of >.
 """
 
 import argparse
@@ -14,22 +13,26 @@ from typing import Any
 import numpy as np
 
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
-from command_line import Parser, add_training_flags, one_line_errors
+from lab.command_line import Parser, add_training_flags
+from lab.errors import one_line_errors
+from lab.files import prepare_folder
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.")
-    add_training_flags(parser, encoding_dim=64, epochs=100, lr=8.0, patience=20)
+    add_training_flags(parser, ["MLPAE"])
     return parser.parse_args(argv)
 
 
 def build_autoencoder(input_dim: int, rng: np.random.Generator, encoding_dim: int = 64) -> BaseGraph:
-    """The autoencoder: (N, input_dim) in [0, 1] -> the same, by way of 256, 128, encoding_dim, 128 and 256 numbers.
+    """The autoencoder: (N, input_dim) -> (N, input_dim), both in [0, 1], with the layer sizes of the handout.
 
-    ReLU between the layers, but for the latent vector, which is free to be negative; Sigmoid at the end.
+    ReLU after each hidden layer except the latent vector, which may be negative; Sigmoid at the end.
     """
+    first = Linear(input_dim, 256, rng)
+    first.input_grad = False  # the input is data, so its gradient is not needed
     encoder = [
-        Linear(input_dim, 256, rng),
+        first,
         ReLU(),
         Linear(256, 128, rng),
         ReLU(),
@@ -47,13 +50,13 @@ def build_autoencoder(input_dim: int, rng: np.random.Generator, encoding_dim: in
 
 
 def train_one_epoch(model: BaseGraph, loader: Any, lr: float) -> float:
-    """Trains on each batch of the loader; returns the mean loss over its images, each as the model was at its turn."""
+    """Trains on each batch of the loader once; returns the mean loss over the images, measured during training."""
     mse = MSE()
     total = 0.0
     for images, _ in loader:
         x = images.flatten(1).numpy()
         total += mse.forward(model.forward(x), x) * len(x)
-        model.backward_params(mse.backward())
+        model.backward(mse.backward())
         model.optimstep(lr)
     return total / len(loader.dataset)
 
@@ -69,9 +72,9 @@ def validate(model: BaseGraph, loader: Any) -> float:
 
 
 def learning_rate(epoch: int, epochs: int, highest: float) -> float:
-    """Rises in a straight line over the first tenth of the epochs, then falls in a straight line towards 0.
+    """The learning rate of an epoch: linear warm-up over the first tenth of the epochs, then linear decay towards 0.
 
-    A mean over all 1,728 numbers of an image makes for small gradients: hence rates above 1.
+    The loss is a mean over all 1,728 numbers of an image, so gradients are small, and rates above 1 are needed.
     """
     return highest * min(1, epoch / (0.1 * epochs), (epochs + 1 - epoch) / (0.9 * epochs))
 
@@ -80,29 +83,33 @@ def learning_rate(epoch: int, epochs: int, highest: float) -> float:
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
-    # Only now, past the arguments, so that --help need not wait for PyTorch.
+    # Imported after the arguments are parsed, so that --help does not wait for PyTorch.
     import torch
 
-    from training import prepare, train
+    from lab.mlp_autoencoder import MLPAutoencoder
+    from lab.photos import load_photos
+    from lab.training_run import TrainingRun
 
-    training, validation, data = prepare(args)
-    model = build_autoencoder(3 * math.prod(args.image_size), np.random.default_rng(args.seed), args.encoding_dim)
+    prepare_folder(args.model_dir)
+    prepare_folder(args.log_dir)
+    training, validation = load_photos(args)
+    rng = np.random.default_rng(args.seed)
+    model = build_autoencoder(3 * math.prod(args.image_size), rng, args.encoding_dim)
+    autoencoder = MLPAutoencoder(model, args.encoding_dim, args.image_size)
 
-    # NumPy does the arithmetic here. PyTorch only hands out batches, and its threads would fight NumPy's for the cores.
+    # The arithmetic is NumPy's. PyTorch only makes the batches, and its threads would compete with NumPy's.
     torch.set_num_threads(1)
-    train(
-        args,
-        {
-            "name": "MLPAE",
-            "model": model,
-            "encoding_dim": args.encoding_dim,
-            "image_size": list(args.image_size),
-            "data": data,
-        },
-        training,
-        train_one_epoch=lambda epoch: train_one_epoch(model, training, learning_rate(epoch, args.epochs, args.lr)),
-        validate=lambda: {"Loss": validate(model, validation)},
-    )
+    with TrainingRun(args, "MLPAE", training, validation, parts=[autoencoder]) as run:
+        for epoch in run.epochs():
+            lr = learning_rate(epoch, args.epochs, args.lr)
+            train_loss = train_one_epoch(model, training, lr)
+            valid_loss = validate(model, validation)
+            run.log(epoch, train_loss, valid_loss)
+
+            if valid_loss < run.best_loss:
+                run.save_best(autoencoder, epoch, train_loss, valid_loss)
+            elif epoch - run.best_epoch >= args.patience:
+                break  # early stopping
 
 
 if __name__ == "__main__":

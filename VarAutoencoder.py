@@ -13,11 +13,11 @@ VAE_ENCODING_DIM = 64
 class VarAutoencoder(Autoencoder):
     """An autoencoder whose encoder gives a normal distribution of latent vectors for each image: mu and log_var.
 
-    Sizes, arguments and layers are those of the Autoencoder, but for twice the numbers at the encoder's end.
+    Sizes, arguments and layers are those of the Autoencoder, except that the encoder has twice as many outputs.
     """
 
     name = "VAE"
-    latent_parts = 2
+    encoder_outputs = 2
 
     def __init__(self, encoding_dim: int = VAE_ENCODING_DIM, image_size: Sequence[int] = (24, 24)) -> None:
         super().__init__(encoding_dim, image_size)
@@ -27,45 +27,32 @@ class VarAutoencoder(Autoencoder):
         mu, log_var = self.encoder(images).chunk(2, dim=1)
         return mu, log_var
 
-    def draw(self, images: Tensor) -> tuple[Tensor]:
-        """The random numbers that ``forward`` needs: epsilon from N(0, 1), (N, encoding_dim)."""
-        return (torch.randn(len(images), self.encoding_dim, device=images.device),)
-
-    def reparameterize(self, mu: Tensor, log_var: Tensor, epsilon: Tensor | None = None) -> Tensor:
-        """A draw from N(mu, exp(log_var)) through which gradients flow: z = mu + sigma * epsilon (section 2.4)."""
-        if epsilon is None:
-            epsilon = torch.randn_like(mu)
-        return mu + torch.exp(0.5 * log_var) * epsilon
+    def reparameterize(self, mu: Tensor, log_var: Tensor) -> Tensor:
+        """A differentiable sample of N(mu, exp(log_var)): z = mu + sigma * epsilon (section 2.4)."""
+        return mu + torch.exp(0.5 * log_var) * torch.randn_like(mu)
 
     def forward(  # type: ignore[override]
-        self, images: Tensor, epsilon: Tensor | None = None, antithetic: bool = False
+        self, images: Tensor, antithetic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 3, H, W) -> images (N, 3, H, W) decoded from a draw of z, and mu and log_var, each (N, encoding_dim).
+        """(N, 3, H, W) -> images (N, 3, H, W) decoded from a sample of z, and mu and log_var, each (N, encoding_dim).
 
-        Draws in validation as in training, so that both losses measure the same thing; ``epsilon`` is drawn here where
-        it is not given.
+        z is sampled in validation as in training, so that both losses measure the same.
 
-        With ``antithetic``, the first result is (2N, 3, H, W): all images from mu + sigma * epsilon, then all from
-        mu - sigma * epsilon. Each is a fair draw, and together they cancel most of what the luck of epsilon does to the
+        With ``antithetic`` sampling, the first result is (2N, 3, H, W): all images decoded from mu + sigma * epsilon,
+        then all from mu - sigma * epsilon. Both are samples of z, and their average reduces the variance of the
         gradients (Wu, Goodman and Ermon, Differentiable Antithetic Sampling, 2019).
         """
         mu, log_var = self.encode(images)
-        z = self.reparameterize(mu, log_var, epsilon)
+        z = self.reparameterize(mu, log_var)
         if antithetic:
             z = torch.cat([z, 2 * mu - z])
         return self.decoder(z), mu, log_var
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, H, W): decoded from mu, the middle of the distribution."""
+        """(N, 3, H, W) -> (N, 3, H, W), both in [0, 1], decoded from mu, the mean of z."""
         mu, _ = self.encode(images)
         return self.decoder(mu)
-
-
-class CalibratedVAE(VarAutoencoder):
-    """The same network, to be trained by ``calibrated_VAE_loss_function``."""
-
-    name = "VAE_calibrated"
 
 
 def VAE_loss_terms(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,13 +61,13 @@ def VAE_loss_terms(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> tu
     KL(N(mu, sigma^2) || N(0, 1)) = 1/2 sum of (sigma^2 + mu^2 - 1 - log sigma^2)   (appendix B)
 
     Args:
-        outputs: (reconstructed images, mu, log_var), as ``VarAutoencoder.forward`` gives them; of several draws of an
-            image, the squared errors are averaged.
+        outputs: (reconstructed images, mu, log_var) of ``VarAutoencoder.forward``; the squared errors of several
+            reconstructions of an image are averaged.
         images: (N, 3, H, W) in [0, 1].
     """
     reconstructed, mu, log_var = outputs
-    draws = reconstructed.unflatten(0, (-1, len(images)))
-    squared_error = torch.sum((draws - images) ** 2) / len(draws)
+    samples = reconstructed.unflatten(0, (-1, len(images)))
+    squared_error = torch.sum((samples - images) ** 2) / len(samples)
     kl_divergence = 0.5 * torch.sum(torch.exp(log_var) + mu**2 - 1 - log_var)
     return squared_error, kl_divergence
 
@@ -92,13 +79,13 @@ def VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) ->
 
 
 def calibrated_VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Tensor:
-    """What VAE_loss_function is once the pixels' variance is fitted: Rybkin et al., Simple and Effective VAE Training
-    with Calibrated Decoders (2021).
+    """VAE_loss_function with the variance of the pixels fitted to the errors: Rybkin et al., Simple and Effective VAE
+    Training with Calibrated Decoders (2021).
 
-    A sum of squared errors is, but for a constant, the negative log likelihood of pixels with variance 1/2. That is a
-    hundred times what the errors turn out to be, and makes much of what z could say not worth its KL divergence. The
-    variance that fits best is the mean squared error itself, and with it the negative log likelihood of a batch of D
-    pixels in all is, but for a constant, D/2 log(mean squared error). Arguments are those of VAE_loss_terms.
+    A sum of squared errors is, up to a constant, the negative log-likelihood of pixels with variance 1/2. That is a
+    hundred times the actual squared errors, so that most of the information in z would not be worth its KL divergence.
+    The maximum-likelihood variance is the mean squared error, and with it the negative log-likelihood of a batch of D
+    pixels is, up to a constant, D/2 log(mean squared error). Arguments are those of VAE_loss_terms.
     """
     squared_error, kl_divergence = VAE_loss_terms(outputs, images)
     return images.numel() / 2 * torch.log(squared_error / images.numel()) + kl_divergence

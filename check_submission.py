@@ -1,10 +1,10 @@
-"""Looks at what a student has handed in, as the handout's section on submissions asks for it.
+"""For teachers: checks a folder that a student has handed in against the handout's section on submissions.
 
     python check_submission.py FOLDER
 
-prints what is asked and what is found: files, models, losses computed anew on the photos, logs, pictures. Nothing of
-the student's is run, neither code nor what a model file might hold. The exit status is 0 if all that is asked is there,
-1 if something is not, and 2 if there is nothing to look at.
+prints what is asked and what is found: files, models, losses computed again on the photos, logs, pictures. Nothing of
+the submission is executed, neither its code nor its model files. The exit status is 0 if everything is as asked, 1 if
+something is not, and 2 if there is no such folder.
 """
 
 import argparse
@@ -13,18 +13,18 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from command_line import Parser, log, one_line, one_line_errors
-from drawn_flowers import photos_or_drawn
+from lab.command_line import Parser, log
+from lab.errors import UserError, one_line, one_line_errors
 
 MARKS = {True: "ok", False: "NO", None: "?"}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser("Looks at a folder that was handed in: files, models, losses, logs and pictures.")
-    parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="what was handed in")
+    parser = Parser("Checks a submission: files, models, losses, logs and pictures.")
+    parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="the submission")
     parser.add_argument("--data-root", default="./flowers", help="the photos, to compute the losses on")
-    parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--drawn-root", default="./drawn_flowers", help="stand-in set, drawn if there are no photos")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser.parse_args(argv)
 
 
@@ -32,12 +32,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
-    # Only now, past the arguments, so that --help need not wait for PyTorch.
-    from submission import checks_of
+    # Imported after the arguments are parsed, so that --help does not wait for PyTorch.
+    from grading.checks import checks_of
+    from lab.photos import photos_or_drawn
 
     folder = Path(args.folder)
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: no such folder; give the one that was handed in")
+        raise UserError(f"{folder}: no such folder; give the one that was handed in")
     photos = photos_or_drawn(args.data_root, args.drawn_root)
     checks = list(checks_of(folder, photos, drawn=photos != args.data_root))
     missing = sum(check.ok is False for check in checks)
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def print_table(checks: list[Any]) -> None:
-    """Prints a line a check, or more where it does not fit into 80 columns."""
+    """Prints one line per check, wrapped to 80 columns."""
     log(f"{'':6}{'asked':36}  found")
     part = None
     for check in checks:

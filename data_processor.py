@@ -1,36 +1,33 @@
-"""Photos on disk -> batches for training, and back into pictures (handout, Part 2).
+"""Photos on disk -> batches for training, and batches -> pictures (handout, Part 2).
 
-Every photo is decoded once, straight to the size that training asks for, and kept as bytes in memory: all 2,588 flowers
-take 4.5 MB at 24 x 24. From then on a batch is one indexing operation.
+Every photo is decoded once, at the size that training asks for, and kept in memory as bytes: all 2,588 flowers take
+4.5 MB at 24 x 24. From then on a batch is one indexing operation.
 """
 
 import hashlib
-import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
-from files import write_whole
-from progress import progress
-
-# What torchvision's ImageFolder takes for a picture.
+# Those of torchvision's ImageFolder.
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
-# Decoded whole, before it is made small: 150 MB a photo, and each core has one in hand. Large JPEGs are decoded small.
+# A photo is decoded before it is resized: 150 MB at this limit, one per core at a time. JPEGs are decoded smaller.
 MAX_PIXELS = 50_000_000
 
 
 class FlowerDataset(Dataset):
-    """Photos in memory, with the kind of flower on each.
+    """Photos in memory, with the kind of flower of each.
 
     Indexing with an int, a slice, a list or a tensor of indices gives ``(images, labels)``: images float32 in [0, 1] of
     shape (3, H, W) or (B, 3, H, W), labels int64 of shape () or (B,), positions in ``classes``.
@@ -39,15 +36,16 @@ class FlowerDataset(Dataset):
         labels: (N,) int64.
         names: for each photo, its path below the root, as in "astilbe/123.jpg".
         classes: the kinds of flower, by label.
-        pixels: (M, 3, H, W) uint8, shared by all sets that are parts of one, so that a split copies nothing.
-        rows: (N,) int64, where in ``pixels`` the photos of this set are.
+        pixels: (M, 3, H, W) uint8, shared by all subsets of a data set, so that a split copies no pixels.
+        rows: (N,) int64, the rows of ``pixels`` with the photos of this set.
+        root: the folder that the photos were read from.
     """
 
     def __init__(
-        self, pixels: Tensor, labels: Tensor, names: list[str], classes: list[str], rows: Tensor | None = None
+        self, pixels: Tensor, labels: Tensor, names: list[str], classes: list[str], rows: Tensor, root: str | Path
     ) -> None:
         self.pixels, self.labels, self.names, self.classes = pixels, labels, names, classes
-        self.rows = torch.arange(len(names)) if rows is None else rows
+        self.rows, self.root = rows, root
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,17 +53,17 @@ class FlowerDataset(Dataset):
     def __getitem__(self, index: int | slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
         return self.pixels[self.rows[index]].float().div_(255), self.labels[index]
 
-    __getitems__ = __getitem__  # DataLoader asks for a whole batch at once where a data set has this method
+    __getitems__ = __getitem__  # with this method, DataLoader asks for a whole batch at once
 
     def fingerprint(self) -> str:
-        """A short text that tells two sets of photos apart by their names, whatever folder they lie in."""
+        """16 hexadecimal digits of a hash of the photos' names; the folder that they lie in does not count."""
         return _digest("\n".join(sorted(self.names)))[:16]
 
     def split(self, seed: int = 0) -> tuple["FlowerDataset", "FlowerDataset"]:
         """(training set, validation set): 80 % and 20 % of the photos.
 
-        Photos are put in the order of a hash of seed and name, and the first fifth is for validation. So the split
-        depends on nothing but these two, on any machine and in any version of any library.
+        Photos are sorted by a hash of seed and name, and the first fifth is for validation. So the split depends on
+        nothing but these two, on any machine and in any version of any library.
         """
         order = sorted(range(len(self)), key=lambda i: _digest(f"{seed}/{self.names[i]}"))
         fifth = max(1, len(order) // 5)
@@ -73,7 +71,7 @@ class FlowerDataset(Dataset):
 
     def _subset(self, indices: list[int]) -> "FlowerDataset":
         names = [self.names[i] for i in indices]
-        return FlowerDataset(self.pixels, self.labels[indices], names, self.classes, self.rows[indices])
+        return FlowerDataset(self.pixels, self.labels[indices], names, self.classes, self.rows[indices], self.root)
 
 
 def _digest(text: str) -> str:
@@ -81,19 +79,28 @@ def _digest(text: str) -> str:
 
 
 def read_flowers(
-    root: str | Path, IMG_WIDTH: int, IMG_HEIGHT: int, strict: bool = False, log_dir: str | Path | None = None
+    root: str | Path,
+    IMG_WIDTH: int,
+    IMG_HEIGHT: int,
+    strict: bool = False,
+    log_dir: str | Path | None = None,
+    quiet: bool = False,
 ) -> FlowerDataset:
     """All photos below ``root`` as a FlowerDataset of IMG_WIDTH x IMG_HEIGHT pixels.
 
-    As for torchvision's ImageFolder, each folder in ``root`` is a class, and each file below it with the ending of a
-    picture is a photo of that class; what is hidden, by a dot before its name, does not count. A file that cannot be
-    read as a picture is left out and named on stderr; where there are many, all are named in ``log_dir``.
+    As in torchvision's ImageFolder, each folder in ``root`` is a class, and each file below it with a file name
+    extension of a picture is a photo of that class; hidden files and folders, those with a dot before their name, are
+    skipped. A file that cannot be read as a picture is left out and named on stderr.
+
+    Args:
+        strict: raise an error instead, if a file cannot be read.
+        log_dir: where the files that were left out are listed, if they are more than ten.
+        quiet: show no progress bar.
 
     Raises:
-        OSError: ``root`` is no folder, or has fewer than the two photos that a split needs; or a file cannot be read,
-            if ``strict``.
+        OSError: ``root`` is not a folder, or holds fewer than the two photos that a split needs; or ``strict``.
     """
-    root = Path(root)
+    given, root = root, Path(root)
     layout = f"expected a folder of class folders with photos in them, such as {root}/astilbe/1.jpg"
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; {layout}")
@@ -117,7 +124,8 @@ def read_flowers(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(read, range(len(paths)))
         try:
-            errors = list(progress(decoded, "Reading photos", len(paths), "photo"))
+            bar = tqdm(decoded, "Reading photos", len(paths), unit="photo", leave=False, disable=quiet or None)
+            errors = list(bar)
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
@@ -128,25 +136,25 @@ def read_flowers(
         if error is not None
     ]
     if unusable:
-        _name_unusable(unusable, len(paths), strict, log_dir)
+        _report_unusable(unusable, len(paths), strict, log_dir)
     if len(usable) < 2:
         raise FileNotFoundError(f"{root}: {len(usable)} usable photos in {len(classes)} class folders; {layout}")
 
     names = [paths[row].relative_to(root).as_posix() for row in usable]
-    # The channels of a pixel stay side by side in memory, as they were decoded: convolutions are fastest that way.
+    # The memory format in which the photos were decoded is also the one in which convolutions are fastest.
     channels_last = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    return FlowerDataset(channels_last, torch.tensor(labels)[usable], names, classes, torch.tensor(usable))
+    return FlowerDataset(channels_last, torch.tensor(labels)[usable], names, classes, torch.tensor(usable), given)
 
 
 def _pictures(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """The files below ``folder`` that have the ending of a picture, also through links, but round no loop of them."""
+    """The picture files below ``folder``, by their extension; symbolic links are followed, but never in a cycle."""
     place = folder.resolve()
     if place in above:
         return
     try:
         entries = list(folder.iterdir())
     except OSError:
-        yield folder  # to be counted among what cannot be read
+        yield folder  # reported with the files that cannot be read
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -157,15 +165,17 @@ def _pictures(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
             yield entry
 
 
-def _name_unusable(unusable: list[str], number: int, strict: bool, log_dir: str | Path | None, shown: int = 10) -> None:
-    """Says on stderr, or by an error, which files are no pictures."""
+def _report_unusable(
+    unusable: list[str], number: int, strict: bool, log_dir: str | Path | None, shown: int = 10
+) -> None:
+    """Names the files that cannot be read as pictures: on stderr, or in an OSError if ``strict``."""
     head = f"Left out {len(unusable)} of {number} files, which cannot be read as pictures:"
     lines = unusable[:shown]
     if len(unusable) > shown:
         rest = f"and {len(unusable) - shown} more"
         if log_dir is not None:
             path = Path(log_dir, "unusable_photos.txt")
-            write_whole(path, "".join(f"{line}\n" for line in unusable).encode(errors="backslashreplace"))
+            path.write_bytes("".join(f"{line}\n" for line in unusable).encode(errors="backslashreplace"))
             rest += f"; {path} names them all"
         lines.append(rest)
     if strict:
@@ -174,17 +184,17 @@ def _name_unusable(unusable: list[str], number: int, strict: bool, log_dir: str 
 
 
 def _read_photo(path: Path, width: int, height: int) -> np.ndarray:
-    """Whatever the file holds, an RGB picture of this size: (height, width, 3) uint8."""
-    if not path.is_file():  # opening a named pipe, for one, would wait for ever
+    """The picture in a file of any format and mode, as RGB of this size: (height, width, 3) uint8."""
+    if not path.is_file():  # opening a named pipe, for example, would block
         raise OSError("a folder that cannot be read" if path.is_dir() else "no file")
     photo: Image.Image
     with Image.open(path) as photo:
-        # JPEG can decode straight to a half, a quarter or an eighth; twice what is needed makes a fair picture.
+        # A JPEG can be decoded at a half, a quarter or an eighth of its size: at least twice the final size is enough.
         photo.draft("RGB", (2 * max(width, height), 2 * max(width, height)))
         if photo.width * photo.height > MAX_PIXELS:
             raise ValueError(f"{photo.width} x {photo.height} pixels, more than the {MAX_PIXELS:,} that are taken")
         photo = ImageOps.exif_transpose(photo)
-        if photo.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8 instead of scaling
+        if photo.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip to 8 instead of scaling
             photo = Image.fromarray((np.asarray(photo) >> 8).clip(0, 255).astype(np.uint8))
         if photo.has_transparency_data:
             photo = photo.convert("RGBA")
@@ -203,37 +213,40 @@ def create_flower_dataloaders(
     device: str = "cpu",
     strict: bool = False,
     log_dir: str | Path | None = None,
+    quiet: bool = False,
 ) -> tuple[DataLoader, DataLoader]:
     """(training_dataloader, validation_dataloader) over the photos in ``root``; see ``read_flowers``.
 
     ``for images, labels in loader`` gives images (B, 3, IMG_HEIGHT, IMG_WIDTH), float32 in [0, 1], and labels (B,),
-    int64; B is ``batch_size``, but for a smaller last batch. Training photos come in a new order in each epoch, fixed
-    by ``seed``; which photos they are is fixed by ``split_seed`` and the names of the files.
+    int64; B is ``batch_size``, or less in the last batch. Training photos are shuffled in each epoch, by ``seed``;
+    which photos they are depends on ``split_seed`` and the names of the files.
 
-    All photos are copied to ``device`` once, and the batches are made there. Worker processes can share them on the CPU
-    alone.
+    All photos are copied to ``device`` once, and the batches are made there. Worker processes (``num_worker``) can only
+    be used with photos on the CPU.
     """
-    photos = read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict, log_dir)
+    photos = read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict, log_dir, quiet)
     photos.pixels, photos.labels = photos.pixels.to(device), photos.labels.to(device)
     training, validation = photos.split(split_seed)
     order = torch.Generator().manual_seed(seed)
-    # collate_fn: the batch comes out of the data set in one piece, so there is nothing left to put together.
+    # collate_fn: the data set gives a whole batch at once, so there is nothing to collate.
     options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_worker, "collate_fn": tuple}
     return DataLoader(training, shuffle=True, generator=order, **options), DataLoader(validation, **options)
 
 
-def mirror_half(images: Tensor) -> Tensor:
-    """(N, 3, H, W) -> the same, each image turned left to right with a chance of one half, to the eye a new photo."""
-    mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-    return torch.where(mirrored, images.flip(3), images)
+def random_horizontal_flip(images: Tensor) -> Tensor:
+    """(N, 3, H, W) -> the same shape; each image is mirrored left to right with probability 1/2."""
+    flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(flipped, images.flip(3), images)
 
 
-def show_images(images: Tensor | np.ndarray, save_path: str | Path | None = None, columns: int = 8) -> Image.Image:
+def show_images(
+    images: Tensor | np.ndarray, save_path: str | Path | IO[bytes] | None = None, columns: int = 8
+) -> Image.Image:
     """Pictures in a grid, ``columns`` in a row.
 
     Args:
         images: (N, 3, H, W), a tensor or an array, in [0, 1]; values outside are clipped.
-        save_path: where to write the grid as PNG, if anywhere.
+        save_path: the path of a PNG file, or a file open for writing; None: not saved.
 
     Returns:
         The grid as a Pillow image: a notebook displays it, ``.show()`` opens it in a window.
@@ -244,7 +257,7 @@ def show_images(images: Tensor | np.ndarray, save_path: str | Path | None = None
 def show_recover_results(
     images: Tensor | np.ndarray,
     recover_images: Tensor | np.ndarray,
-    save_path: str | Path | None = None,
+    save_path: str | Path | IO[bytes] | None = None,
     columns: int = 8,
 ) -> Image.Image:
     """Originals above their reconstructions, ``columns`` in a row; arguments and result as for ``show_images``."""
@@ -256,13 +269,16 @@ def show_recover_results(
 def _rows(images: Tensor | np.ndarray, columns: int) -> list[np.ndarray]:
     """(N, 3, H, W) in [0, 1] -> a list of rows of pixels, each (``columns`` or less, H, W, 3) uint8, enlarged."""
     pixels = (np.asarray(images).clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
-    zoom = max(1, 96 // pixels.shape[2])  # whole pixels, so that a browser has no reason to blur them
+    zoom = max(1, 96 // pixels.shape[2])  # a whole number, so that no pixel is blurred
     pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
     return [pixels[i : i + columns] for i in range(0, len(pixels), columns)]
 
 
 def _draw_rows(
-    groups: Sequence[Sequence[np.ndarray]], save_path: str | Path | None, gap: int = 4, group_gap: int = 20
+    groups: Sequence[Sequence[np.ndarray]],
+    save_path: str | Path | IO[bytes] | None,
+    gap: int = 4,
+    group_gap: int = 20,
 ) -> Image.Image:
     """Draws rows of pixels as one picture, the rows of a group close together, and saves it as PNG."""
     columns, height, width, _ = groups[0][0].shape
@@ -275,7 +291,5 @@ def _draw_rows(
                 top = g * (group_height + group_gap) + r * (height + gap)
                 picture.paste(Image.fromarray(pixels), (c * (width + gap), top))
     if save_path is not None:
-        content = io.BytesIO()
-        picture.save(content, format="PNG")
-        write_whole(save_path, content.getvalue())
+        picture.save(save_path, format="PNG")
     return picture

@@ -1,19 +1,22 @@
-"""Parts 3 and 4: trains the convolutional autoencoder, the variational one, or what comes after them.
+"""Parts 3 and 4: trains the convolutional autoencoder, the VAE, and the models of step 4, in PyTorch.
 
     python train_script.py --model AE --optimizer SGD > log/train_AE_SGD.txt
     python train_script.py --model AE > log/train_AE.txt
     python train_script.py --model VAE > log/train_VAE.txt
     python train_script.py --model VAE_calibrated|GAN|DDPM
-    torchrun --nproc-per-node 2 train_script.py --model AE|VAE|DDPM
+    torchrun --nproc-per-node 2 train_script.py --model AE|VAE|VAE_calibrated|DDPM
 
-The log goes to stdout, one line an epoch; the best model goes to models/BestModel_AE.pth, and so on. A training that
-was cut off goes on with --resume, and its log with >> in place of >. One epoch is in tasks.py, the loop over all of
-them in training.py.
+The log goes to stdout, one line per epoch, and the best model to models/BestModel_AE.pth etc. An interrupted training
+is resumed with --resume, and its log with >> instead of >.
 """
 
 import argparse
+from typing import Any
 
-from command_line import MODELS, Parser, add_training_flags, one_line_errors
+from lab.command_line import Parser, add_training_flags, fill_defaults
+from lab.defaults import DEFAULTS, MODELS
+from lab.errors import UserError, one_line_errors
+from lab.files import prepare_folder
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -21,77 +24,104 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     models = [name for name in MODELS if name != "MLPAE"]
     parser.add_argument("--model", choices=models, required=True, default=argparse.SUPPRESS, help="which one")
     parser.add_argument(
-        "--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="SGD: plain, without momentum, for AE and VAE"
+        "--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="SGD: without momentum, for AE and VAE"
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
-    add_training_flags(
-        parser,
-        encoding_dim="64; DDPM has no latent vector",
-        epochs="15 for AE, 20 for VAE, 60 for both with SGD, 40 for VAE_calibrated, 200 for GAN, 90 for DDPM",
-        lr="0.003 for AE and VAE, with SGD 5 and 0.0001; 0.001 for GAN, 0.002 for VAE_calibrated and DDPM",
-        patience="15; all epochs for GAN and DDPM",
-    )
+    add_training_flags(parser, models)
     args = parser.parse_args(argv)
     if any(side % 4 for side in args.image_size):
         parser.error("argument --image-size: found {} x {}, expected multiples of 4".format(*args.image_size))
     if args.model == "DDPM" and "encoding_dim" in args:
         parser.error("argument --encoding-dim: DDPM has no latent vector; leave it out")
-    if args.optimizer == "SGD" and args.model not in ("AE", "VAE"):
+    if (args.model, args.optimizer) not in DEFAULTS:
         parser.error(f"argument --optimizer: found SGD, expected AdamW for {args.model}")
+    fill_defaults(args, DEFAULTS[args.model, args.optimizer])
     return args
+
+
+def train_one_epoch(model: Any, loader: Any, criterion: Any, optimizer: Any, scheduler: Any) -> float:
+    """Trains on each batch of the loader once; returns the mean loss over the images, measured during training."""
+    from data_processor import random_horizontal_flip
+    from lab.processes import mean_over_processes
+
+    model.train()
+    total: Any = 0
+    for images, _ in loader:
+        images = random_horizontal_flip(images)
+        outputs = model(images, **criterion.options)
+        loss = criterion.loss_function(outputs, images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        total += criterion.weight(len(images)) * loss.detach()  # without .item(), which would wait for a GPU
+    return mean_over_processes(total.item() / len(loader.sampler))
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
-    # Only now, past the arguments, so that --help need not wait for PyTorch.
+    # Imported after the arguments are parsed, so that --help does not wait for PyTorch.
     import torch
+    from torch.nn.parallel import DistributedDataParallel
 
-    import parallel
-    from tasks import TASKS, average_of, make_optimizer, train_one_epoch
-    from training import prepare, train
+    from lab.checkpoint import new_model
+    from lab.kernel_distance import validate_pictures
+    from lab.photos import load_photos
+    from lab.processes import distribute, join_processes, process_count, rank
+    from lab.pytorch_training import CRITERIA, moving_average, validate
+    from lab.training_run import TrainingRun
 
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise OSError("--device: found no GPU that PyTorch can use, expected one for cuda; take --device cpu")
+        raise UserError("--device: found no GPU that PyTorch can use, expected one for cuda; take --device cpu")
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
-    task = TASKS[args.model]
-    recipe = task.recipes[args.optimizer]
-    args.epochs = getattr(args, "epochs", recipe.epochs)
-    args.lr = getattr(args, "lr", recipe.lr)
-    args.patience = getattr(args, "patience", recipe.patience or args.epochs)
-
-    device = parallel.join(args.device)
-    if task.whole_batches and parallel.count() > 1:
-        raise OSError(f"--model: found {parallel.count()} processes, expected one for {args.model}; leave torchrun out")
+    device = join_processes(args.device)
+    settings, criterion = DEFAULTS[args.model, args.optimizer], CRITERIA[args.model]
 
     torch.manual_seed(args.seed)
-    size = {"encoding_dim": args.encoding_dim} if "encoding_dim" in args else {}
-    model = task.model(image_size=args.image_size, **size).to(device, memory_format=torch.channels_last)
+    model = new_model(args.model, args.encoding_dim, args.image_size).to(device, memory_format=torch.channels_last)
     args.encoding_dim = model.encoding_dim
-    training, validation, data = prepare(args, device)
-    optimizer, schedule = make_optimizer(args.optimizer, model, recipe, args.lr, args.epochs * len(training))
-    best, parts = model, [optimizer, schedule]
-    if task.averaged:
-        averaged = average_of(model, optimizer)
-        best, parts = averaged.module, [*parts, averaged, model]
-    network = parallel.spread(model)
-    train(
-        args,
-        {
-            "name": args.model,
-            "model": best,
-            "encoding_dim": args.encoding_dim,
-            "image_size": list(args.image_size),
-            "data": data,
-        },
-        training,
-        train_one_epoch=lambda epoch: train_one_epoch(model, training, task, optimizer, schedule, network),
-        validate=lambda: task.validate(best, validation, task),
-        parts=parts,
-        digits=task.digits,
+    prepare_folder(args.model_dir)
+    prepare_folder(args.log_dir)
+    training, validation = load_photos(args, device)
+    training = distribute(training, args.seed)
+
+    optimizer: torch.optim.Optimizer
+    if args.optimizer == "SGD":
+        optimizer = torch.optim.SGD(model.parameters(), args.lr, fused=True)
+    else:
+        optimizer = torch.optim.AdamW(
+            model.parameters(), args.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+        )
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, args.lr, total_steps=args.epochs * len(training), cycle_momentum=False
     )
+    best, parts = model, [model, optimizer, scheduler]
+    if settings.averaged:
+        averaged = moving_average(model, optimizer)
+        best, parts = averaged.module, [*parts, averaged]
+    network = model
+    if process_count() > 1:
+        if criterion.summed and args.optimizer == "SGD":  # DistributedDataParallel averages what should be a sum
+            raise UserError(f"--optimizer: found SGD with {process_count()} processes, expected AdamW for {args.model}")
+        network = DistributedDataParallel(model)
+        torch.manual_seed(args.seed + rank())  # other random numbers in each process
+
+    with TrainingRun(args, args.model, training, validation, parts, digits=2 if criterion.summed else 4) as run:
+        for epoch in run.epochs():
+            train_loss = train_one_epoch(network, training, criterion, optimizer, scheduler)
+            if args.model == "GAN":
+                valid_loss, terms = validate_pictures(best, validation.dataset)
+            else:
+                valid_loss, terms = validate(best, validation, criterion)
+            run.log(epoch, train_loss, valid_loss, terms)
+
+            if valid_loss < run.best_loss:
+                run.save_best(best, epoch, train_loss, valid_loss)
+            elif epoch - run.best_epoch >= args.patience:
+                break  # early stopping
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A straight line of nodes: the graph of a feed-forward network (handout, Part 1)."""
+"""A linear chain of nodes: the graph of a feed-forward network (handout, Part 1)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from .BaseNode import BaseNode
 
 
 class BaseGraph(Sequence[BaseNode]):
-    """Nodes in the order in which data runs through them: x -> nodes[0] -> nodes[1] -> ... -> y.
+    """Nodes in the order of the forward pass: x -> nodes[0] -> nodes[1] -> ... -> y.
 
     Behaves as a sequence: ``len(graph)``, ``graph[0]``, ``for node in graph``. A slice is a graph of the same nodes,
     not of copies, so that ``graph[:5]`` and ``graph[5:]`` are the encoder and the decoder of an autoencoder.
@@ -24,6 +24,9 @@ class BaseGraph(Sequence[BaseNode]):
     def __getitem__(self, index: int | slice) -> Any:
         return BaseGraph(self.nodes[index]) if isinstance(index, slice) else self.nodes[index]
 
+    def __repr__(self) -> str:
+        return f"BaseGraph({self.nodes})"
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x -> y, through every node in turn."""
         for node in self.nodes:
@@ -31,17 +34,10 @@ class BaseGraph(Sequence[BaseNode]):
         return x
 
     def backward(self, grad: np.ndarray) -> np.ndarray:
-        """dL/dy -> dL/dx, through every node in reverse: the chain rule, one factor a node."""
+        """dL/dy -> dL/dx, through every node in reverse: the chain rule, one factor per node."""
         for node in reversed(self.nodes):
             grad = node.backward(grad)
         return grad
-
-    def backward_params(self, grad: np.ndarray) -> None:
-        """Fills ``grads`` as ``backward`` does, without dL/dx: in training, nobody asks for the gradient of the data.
-
-        The first layer is often the widest, and its dL/dx a tenth of all the work.
-        """
-        self[0].backward_params(self[1:].backward(grad))
 
     def optimstep(self, lr: float) -> None:
         """One step of plain stochastic gradient descent: param <- param - lr * dL/dparam.
@@ -56,6 +52,6 @@ class BaseGraph(Sequence[BaseNode]):
                 param -= lr * grad
 
     def flush(self) -> None:
-        """Makes every node forget the latest forward and backward; the parameters stay."""
+        """Flushes every node; the parameters stay."""
         for node in self.nodes:
             node.flush()

@@ -1,4 +1,4 @@
-"""What every node of a computation graph is (handout, Part 1)."""
+"""The base class of the nodes of a computation graph (handout, Part 1)."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 class BaseNode:
-    """One step of a computation, y = f(x, parameters), that knows its own derivative.
+    """One step of a computation, y = f(x, parameters), and its derivative.
 
     Attributes:
         params: the arrays that training changes, in place.
         grads: dL/dparam for each of ``params``, in the same order and shapes; empty until ``backward``.
 
-    L is the loss at the end of the graph. ``forward`` saves what the derivative will need; ``backward`` answers for the
-    latest ``forward``. It writes ``grads`` anew each time and leaves the saved values alone, so that calling it twice
-    gives the same gradients twice: nothing piles up, and nothing has to be set to zero between batches.
+    L is the loss at the end of the graph. ``forward`` saves what the derivative needs; ``backward`` uses what the
+    latest ``forward`` saved. It replaces ``grads`` each time and does not change the saved values, so that calling it
+    twice gives the same gradients twice: they do not accumulate, and need not be set to zero between batches.
     """
 
     def __init__(self, *params: np.ndarray) -> None:
@@ -23,7 +23,7 @@ class BaseNode:
 
     @classmethod
     def of(cls, *params: np.ndarray) -> "BaseNode":
-        """A node around parameters that are there already, without drawing new ones."""
+        """A node with these parameters, without initializing new ones."""
         node = cls.__new__(cls)
         BaseNode.__init__(node, *params)
         return node
@@ -36,28 +36,24 @@ class BaseNode:
         """dL/dy -> dL/dx, and fills ``grads``.
 
         Raises:
-            RuntimeError: there is no ``forward`` to go back through.
+            RuntimeError: ``forward`` has not been called.
         """
         raise NotImplementedError(f"{type(self).__name__} must define backward(grad)")
 
-    def backward_params(self, grad: np.ndarray) -> None:
-        """Fills ``grads`` as ``backward`` does, without dL/dx.
-
-        A node that saves work that way puts its gradients here, and calls this from its ``backward``.
-        """
-        self.backward(grad)
-
     def flush(self) -> None:
-        """Forgets the latest forward and backward; the parameters stay."""
+        """Clears what the latest forward and backward saved; the parameters stay."""
         self.saved: np.ndarray | None = None
         self.grads: list[np.ndarray] = []
 
     def recall(self) -> np.ndarray:
-        """What ``forward`` saved, for ``backward`` to use."""
+        """The value that ``forward`` saved, for ``backward`` to use."""
         if self.saved is None:
             raise RuntimeError(f"{type(self).__name__}: backward before forward; call forward(x) first")
         return self.saved
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(str, self.params[0].shape)) if self.params else ''})"
+
     def __getstate__(self) -> dict[str, Any]:
-        # A copied or pickled node is its parameters, without what the last batch left behind.
+        # A copied or pickled node holds its parameters alone, not the last batch.
         return self.__dict__ | {"saved": None, "grads": []}

@@ -1,9 +1,10 @@
 """The nodes of the lab: Linear, ReLU, Sigmoid and MSE (handout, Part 1).
 
-Shapes: N is the batch size; a batch is an array with one example a row. L is the loss at the end of the graph, and
-``grad`` is always dL/dy, of the shape of y. Arrays keep the type they come in: float32 in training, float64 where
-gradients are checked.
+Shapes: N is the batch size; a batch is an array with one example per row. L is the loss at the end of the graph, and
+``grad`` is always dL/dy, of the shape of y. Arrays keep their dtype: float32 in training, float64 in gradient checks.
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +20,20 @@ class Linear(BaseNode):
 
     Shapes: x (N, in_dim), W (in_dim, out_dim), b (out_dim,), y (N, out_dim).
 
-    W starts as a random orthogonal matrix (Saxe et al. 2014) times sqrt(2), the gain that makes up for the half of the
-    signal that ReLU takes away (He et al. 2015, eq. 10); b starts at 0.
+    W is initialized as a random orthogonal matrix (Saxe et al. 2014) times sqrt(2), the gain for ReLU (He et al. 2015,
+    eq. 10), and b as 0.
 
     Args:
         in_dim, out_dim: sizes of an input and an output row.
-        rng: where the random weights come from; give a seeded one to get the same weights again.
+        rng: generator of the random weights; a seeded one gives the same weights again.
         dtype: of the parameters.
+
+    Attributes:
+        input_grad: set it to False where dL/dx is not needed, as in a first layer, whose x is data: ``backward`` then
+            returns None, as PyTorch does for an input without ``requires_grad``.
     """
+
+    input_grad = True
 
     def __init__(
         self, in_dim: int, out_dim: int, rng: np.random.Generator | None = None, dtype: type = np.float32
@@ -43,15 +50,14 @@ class Linear(BaseNode):
         self.saved = x
         return x @ weight + bias
 
-    def backward_params(self, grad: np.ndarray) -> None:
-        x = self.recall()
+    def backward(self, grad: np.ndarray) -> Any:
+        x, (weight, _) = self.recall(), self.params
         self.grads = [x.T @ grad, grad.sum(axis=0)]
+        # (weight @ grad.T).T equals grad @ weight.T, and is up to twice as fast for small batches.
+        return (weight @ grad.T).T if self.input_grad else None
 
-    def backward(self, grad: np.ndarray) -> np.ndarray:
-        weight, _ = self.params
-        self.backward_params(grad)
-        # The transpose of grad @ weight.T: the same numbers, up to twice as fast where batches are small.
-        return (weight @ grad.T).T
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in super().__getstate__().items() if key != "input_grad"}
 
 
 class ReLU(BaseNode):
@@ -75,7 +81,7 @@ class Sigmoid(BaseNode):
     """
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        # (1 + tanh(x / 2)) / 2 is the same function, and never overflows; e^-x does, in float32 from x = -89 down.
+        # (1 + tanh(x / 2)) / 2 is the same function without overflow; e^-x overflows in float32 below x = -89.
         self.saved = 0.5 + 0.5 * np.tanh(0.5 * x)
         return self.saved
 
@@ -89,7 +95,7 @@ class MSE(BaseNode):
 
     dL/doutput = 2 (output - target) / number of elements
 
-    The end of the line, so its ``forward`` takes two arrays and its ``backward`` needs nothing to start from.
+    The last node: its ``forward`` takes two arrays, and its ``backward`` needs no gradient, since dL/dL = 1.
     """
 
     def forward(self, output: np.ndarray, target: np.ndarray) -> float:  # type: ignore[override]

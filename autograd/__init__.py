@@ -1,6 +1,6 @@
 """Backpropagation by hand, in NumPy alone (handout, Part 1).
 
-A network and its training, whole:
+A network and its training:
 
     from autograd import BaseGraph, Linear, ReLU, Sigmoid, MSE
 
@@ -9,7 +9,7 @@ A network and its training, whole:
     for step in range(1000):
         loss = mse.forward(graph.forward(x), target)  # forward: left to right
         graph.backward(mse.backward())                # backward: right to left, the chain rule
-        graph.optimstep(lr=0.1)                       # every parameter a step downhill
+        graph.optimstep(lr=0.1)                       # param <- param - lr * dL/dparam
 """
 
 from .BaseGraph import BaseGraph

@@ -3,8 +3,8 @@
     python -m benchmarks                # all of it, some minutes
     python -m benchmarks step epoch     # these alone
 
-Prints tables in Markdown. Every ratio is taken round by round between pieces of code that take turns in one process,
-and is shown as its median, with the middle half of the rounds in brackets.
+Prints tables in Markdown. What is compared takes turns, and every ratio is computed within a round; the tables show the
+median of the ratios, and their interquartile range in brackets.
 """
 
 import argparse
@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from command_line import Parser, one_line_errors
-from drawn_flowers import photos_or_drawn
+from lab.command_line import Parser
+from lab.errors import one_line_errors
+from lab.photos import photos_or_drawn
 
 SUBJECTS = ["step", "epoch", "loading", "part2"]
 
@@ -26,11 +27,10 @@ SUBJECTS = ["step", "epoch", "loading", "part2"]
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__.splitlines()[0])
     subjects = ", ".join(SUBJECTS)
-    parser.add_argument("subjects", nargs="*", default=argparse.SUPPRESS, help=f"of {subjects} (default: all)")
+    parser.add_argument("subjects", nargs="*", default=SUBJECTS, help=f"of {subjects}")
     parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
-    parser.add_argument("--drawn-root", default="./drawn_flowers", help="the set drawn where there are no photos")
+    parser.add_argument("--drawn-root", default="./drawn_flowers", help="stand-in set, drawn if there are no photos")
     args = parser.parse_args(argv)
-    args.subjects = getattr(args, "subjects", None) or SUBJECTS
     if unknown := set(args.subjects) - set(SUBJECTS):
         parser.error(f"found {' '.join(sorted(unknown))}, expected some of {subjects}")
     return args

@@ -13,7 +13,7 @@ from benchmarks.measure import show, time_in_turn
 from data_processor import read_flowers
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # on machines without libjpeg, torchvision says so at every import
+    warnings.simplefilter("ignore")  # without libjpeg, torchvision warns at every import
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from autograd import MSE
+from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
 from benchmarks.measure import show, time_in_turn
-from MLPAE_train_script import build_autoencoder
 
 SIZES = [1728, 256, 128, 64, 128, 256, 1728]
 BATCH = 16
@@ -19,12 +18,21 @@ LR = 0.1
 ROUNDS = 30
 
 
+def autograd_model() -> BaseGraph:
+    """The model of MLPAE_train_script.py."""
+    rng = np.random.default_rng(0)
+    linear = [Linear(rows, columns, rng) for rows, columns in pairwise(SIZES)]
+    linear[0].input_grad = False
+    a, b, c, d, e, f = linear
+    return BaseGraph([a, ReLU(), b, ReLU(), c, d, ReLU(), e, ReLU(), f, Sigmoid()])
+
+
 def autograd_step(x: np.ndarray) -> Callable[[], None]:
-    model, mse = build_autoencoder(SIZES[0], np.random.default_rng(0)), MSE()
+    model, mse = autograd_model(), MSE()
 
     def step() -> None:
         mse.forward(model.forward(x), x)
-        model.backward_params(mse.backward())
+        model.backward(mse.backward())
         model.optimstep(LR)
 
     return step
@@ -62,8 +70,7 @@ def jax_step(x: Any) -> Callable[[], None]:
     def update(params: Any, x: Any) -> Any:
         return jax.tree.map(lambda param, grad: param - LR * grad, params, jax.grad(loss)(params, x))
 
-    model = build_autoencoder(SIZES[0], np.random.default_rng(0))
-    state = [tuple(map(jnp.array, node.params)) for node in model if node.params]
+    state = [tuple(map(jnp.array, node.params)) for node in autograd_model() if node.params]
     x = jnp.array(x)
 
     def step() -> None:

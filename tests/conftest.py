@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from lab.files import atomic_write
+
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
 settings.load_profile("lab")
 
@@ -37,6 +39,12 @@ def few_photos(tmp_path):
             pixels = rng.uniform(0, 180, 3) + rng.uniform(0, 75, (40, 30, 3))
             Image.fromarray(pixels.astype(np.uint8)).save(root / kind / ("more" if i == 9 else "") / f"{i}.jpg")
     return root
+
+
+def write(path, content):
+    """Writes bytes by the lab's own means."""
+    with atomic_write(path) as file:
+        file.write(content)
 
 
 def run_script(name, *arguments, cwd=ROOT):

@@ -68,9 +68,10 @@ def test_graph_gradients(n, in_dim, hidden, out_dim, seed):
 
 
 class ForgetsTheBatch(Linear):
-    def backward_params(self, grad):
-        super().backward_params(grad)
+    def backward(self, grad):
+        grad_x = super().backward(grad)
         self.grads[1] = grad[0]
+        return grad_x
 
 
 class LetsAllThrough(ReLU):
@@ -205,26 +206,29 @@ def test_a_second_backward_gives_the_same_gradients_again():
         np.testing.assert_array_equal(a, b)
 
 
-def test_backward_params_gives_the_gradients_of_backward():
-    class OnlyBackward(Linear):  # as a node looks whose author did not care for speed
-        backward_params = BaseNode.backward_params
-
-        def backward(self, grad):
-            self.grads = [self.recall().T @ grad, grad.sum(axis=0)]
-            return grad @ self.params[0].T
-
+def test_without_input_grad_the_gradients_of_the_parameters_are_the_same():
     rng = np.random.default_rng(0)
-    x, grad = rng.standard_normal((5, 3)), rng.standard_normal((5, 2))
-    for first in (Linear(3, 4, rng, np.float64), OnlyBackward(3, 4, rng, np.float64), ReLU()):
-        graph = BaseGraph([first, Sigmoid(), Linear(4 if first.params else 3, 2, rng, np.float64)])
-        graph.forward(x)
-        graph.backward(grad)
-        expected = [g for node in graph for g in node.grads]
-        for node in graph:
-            node.grads = []
-        graph.backward_params(grad)
-        found = [g for node in graph for g in node.grads]
-        np.testing.assert_equal(found, expected)
+    graph = mlp(rng, 3, 4, 2)
+    graph.forward(rng.standard_normal((5, 3)))
+    grad = rng.standard_normal((5, 2))
+    assert graph.backward(grad).shape == (5, 3)
+    expected = [g for node in graph for g in node.grads]
+    graph[0].input_grad = False
+    for node in graph:
+        node.grads = []
+    assert graph.backward(grad) is None
+    np.testing.assert_equal([g for node in graph for g in node.grads], expected)
+    again = copy.deepcopy(graph)
+    again.forward(rng.standard_normal((5, 3)))
+    assert again.backward(grad).shape == (5, 3)  # a copy is a model, without the settings of a training
+
+
+def test_repr():
+    rng = np.random.default_rng(0)
+    assert repr(Linear(1728, 256, rng)) == "Linear(1728, 256)" and repr(MSE()) == "MSE()"
+    graph = BaseGraph([Linear(3, 2, rng), ReLU(), Linear(2, 1, rng), Sigmoid()])
+    assert repr(graph) == "BaseGraph([Linear(3, 2), ReLU(), Linear(2, 1), Sigmoid()])"
+    assert repr(graph[:2]) == "BaseGraph([Linear(3, 2), ReLU()])"
 
 
 def test_backward_answers_for_the_latest_forward():

@@ -19,13 +19,16 @@ from hypothesis import strategies as st
 
 from Autoencoder import Autoencoder
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
-from checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from Diffusion import Diffusion
 from GAN import GAN
+from lab.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lab.errors import UserError
+from lab.mlp_autoencoder import MLPAutoencoder
 from VarAutoencoder import VarAutoencoder
 
 
 def make(**changes):
+    """What is in a file: a checkpoint whose model is a BaseGraph."""
     rng = np.random.default_rng(0)
     parts = {
         "name": "MLPAE",
@@ -41,10 +44,18 @@ def make(**changes):
     return parts | changes
 
 
+def save(path, **changes):
+    """Saves a checkpoint, and gives it back."""
+    parts = make(**changes)
+    checkpoint = parts | {"model": MLPAutoencoder(parts["model"], 5, (2, 2))}
+    save_checkpoint(checkpoint, path)
+    return checkpoint
+
+
 def whole():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "BestModel_MLPAE.pkl")
-        save_checkpoint(make(), path)
+        save(path)
         return path.read_bytes()
 
 
@@ -61,46 +72,45 @@ def refusal(content, tmp_path, checksum=True):
 
 
 def test_a_model_comes_back_as_it_was(tmp_path):
-    saved = make()
+    saved = save(tmp_path / "BestModel_MLPAE.pkl")
     x = np.random.default_rng(1).random((3, 12), np.float32)
-    expected = saved["model"].forward(x)
-    save_checkpoint(saved, tmp_path / "BestModel_MLPAE.pkl")
+    expected = saved["model"].graph.forward(x)
     loaded = load_checkpoint(tmp_path, "MLPAE")
-    np.testing.assert_array_equal(loaded["model"].forward(x), expected)
+    graph = loaded["model"].graph
+    np.testing.assert_array_equal(graph.forward(x), expected)
     assert {name: part for name, part in loaded.items() if name != "model"} == {
         name: part for name, part in saved.items() if name != "model"
     }
-    loaded["model"].backward(np.ones_like(expected))
-    loaded["model"].optimstep(0.1)  # what was loaded can be trained on
+    graph.backward(np.ones_like(expected))
+    graph.optimstep(0.1)  # what was loaded can be trained further
     assert [file.name for file in tmp_path.iterdir()] == ["BestModel_MLPAE.pkl"]
 
 
 def test_plain_pickle_opens_it(tmp_path):
-    save_checkpoint(make(), tmp_path / "BestModel_MLPAE.pkl")
+    save(tmp_path / "BestModel_MLPAE.pkl")
     code = f"import pickle; print(len(pickle.load(open({str(tmp_path / 'BestModel_MLPAE.pkl')!r}, 'rb'))['model']))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "4\n"
 
 
 def test_what_lies_on_disk_does_not_follow_further_training(tmp_path):
-    saved = make()
-    save_checkpoint(saved, tmp_path / "BestModel_MLPAE.pkl")
-    before = saved["model"][0].params[0].copy()
-    saved["model"][0].params[0] += 1
-    np.testing.assert_array_equal(load_checkpoint(tmp_path, "MLPAE")["model"][0].params[0], before)
+    first = save(tmp_path / "BestModel_MLPAE.pkl")["model"].graph[0]
+    before = first.params[0].copy()
+    first.params[0] += 1
+    np.testing.assert_array_equal(load_checkpoint(tmp_path, "MLPAE")["model"].graph[0].params[0], before)
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
 def test_a_failed_save_leaves_the_old_file(step, tmp_path, monkeypatch):
     path = tmp_path / "BestModel_MLPAE.pkl"
-    save_checkpoint(make(epoch=1), path)
+    save(path, epoch=1)
 
     def fail(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, step, fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(make(epoch=2), path)
+    with pytest.raises(UserError, match="disk full"):
+        save(path, epoch=2)
     assert load_checkpoint(tmp_path, "MLPAE")["epoch"] == 1
     assert list(tmp_path.iterdir()) == [path]
 
@@ -133,7 +143,7 @@ def test_other_classes_are_refused(node, tmp_path):
 
 def test_a_damaged_file_is_refused(tmp_path):
     path = tmp_path / "BestModel_MLPAE.pkl"
-    save_checkpoint(make(), path)
+    save(path)
     whole = path.read_bytes()
     for length in range(0, len(whole), max(1, len(whole) // 20)):
         assert "the checksum at its end" in refusal(whole[:length], tmp_path, checksum=False)
@@ -206,7 +216,7 @@ def test_flags_of_a_dtype_are_nobodys_business(tmp_path):
     assert content.count(end_of_state + b"\0") == 1
     content = content.replace(end_of_state + b"\0", end_of_state + b"\xff")
     (tmp_path / "BestModel_MLPAE.pkl").write_bytes(content + hashlib.sha256(content).hexdigest().encode())
-    loaded = load_checkpoint(tmp_path, "MLPAE")["model"][0].params[0]
+    loaded = load_checkpoint(tmp_path, "MLPAE")["model"].graph[0].params[0]
     np.testing.assert_array_equal(loaded, make()["model"][0].params[0])
     assert loaded.dtype == np.dtype("float32") and loaded.dtype.flags == 0
 
@@ -253,8 +263,8 @@ def test_hostile_pickles(name, tmp_path):
     refusal(HOSTILE[name], tmp_path)
     refusal(HOSTILE[name], tmp_path, checksum=False)
     assert [vars(node) for node in (Linear, ReLU, Sigmoid, BaseGraph)] == before
-    save_checkpoint(make(), tmp_path / "BestModel_MLPAE.pkl")
-    assert type(load_checkpoint(tmp_path, "MLPAE")["model"][0]) is Linear  # and the next file is read as ever
+    save(tmp_path / "BestModel_MLPAE.pkl")
+    assert type(load_checkpoint(tmp_path, "MLPAE")["model"].graph[0]) is Linear  # and the next file is read as ever
 
 
 def test_hostile_files_take_no_memory(tmp_path):
@@ -268,7 +278,7 @@ def test_hostile_files_take_no_memory(tmp_path):
     code = """
 import re, sys
 from pathlib import Path
-from checkpoint import CheckpointError, load_checkpoint
+from lab.checkpoint import CheckpointError, load_checkpoint
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -317,7 +327,7 @@ def test_damage_under_a_right_checksum_gives_an_error_or_a_whole_model(data):
             model = load_checkpoint(folder, "MLPAE")["model"]
         except CheckpointError:
             return
-    output = model.forward(np.ones((1, 12), np.float32))
+    output = model.graph.forward(np.ones((1, 12), np.float32))
     assert output.shape == (1, 12) and not np.isnan(output).any()
 
 
@@ -329,7 +339,7 @@ def test_noise_is_refused(content):
 
 
 def test_no_checkpoint(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such checkpoint; train the model first"):
+    with pytest.raises(UserError, match="no such checkpoint; train the model first"):
         load_checkpoint(tmp_path, "MLPAE")
 
 

@@ -87,7 +87,8 @@ def test_pixels_are_those_of_torchvision_but_for_rounding(tmp_path):
 
 def split_names(names, seed):
     n = len(names)
-    dataset = FlowerDataset(torch.zeros(n, 3, 1, 1, dtype=torch.uint8), torch.zeros(n).long(), names, ["rose"])
+    pixels, labels = torch.zeros(n, 3, 1, 1, dtype=torch.uint8), torch.zeros(n).long()
+    dataset = FlowerDataset(pixels, labels, names, ["rose"], torch.arange(n), "flowers")
     training, validation = dataset.split(seed)
     return training.names, validation.names
 

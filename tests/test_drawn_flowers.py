@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 from data_processor import read_flowers
-from drawn_flowers import COUNTS, draw_flower, draw_flowers, photos_or_drawn
+from lab.drawn_flowers import COUNTS, draw_flower, draw_flowers
+from lab.photos import photos_or_drawn
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,6 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_photos_come_first_and_drawn_ones_are_drawn_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("drawn_flowers.COUNTS", {"astilbe": 2})
     monkeypatch.setattr(draw_flowers, "__defaults__", (0, {"astilbe": 2}))
     photos, drawn = tmp_path / "photos", tmp_path / "drawn"
     assert photos_or_drawn(photos, drawn) == drawn

@@ -9,14 +9,15 @@ from torch.nn.functional import mse_loss
 from data_processor import create_flower_dataloaders
 from Diffusion import DDPM_loss_function, Diffusion, ddim, schedule, time_features
 from GAN import GAN, GAN_loss_function, GAN_loss_terms, augment
-from tasks import average_of, validate_pictures
-from VarAutoencoder import CalibratedVAE, VAE_loss_terms, calibrated_VAE_loss_function
+from lab.kernel_distance import validate_pictures
+from lab.pytorch_training import moving_average
+from VarAutoencoder import VAE_loss_terms, VarAutoencoder, calibrated_VAE_loss_function
 
 SIZES = [(24, 24), (32, 20), (4, 8)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("build", [Diffusion, GAN, CalibratedVAE])
+@pytest.mark.parametrize("build", [Diffusion, GAN, VarAutoencoder])
 def test_samples_are_pictures(build, size):
     torch.manual_seed(0)
     samples = build(image_size=size).eval().sample(3)
@@ -27,7 +28,7 @@ def test_samples_are_pictures(build, size):
 def test_an_average_of_weights():
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    averaged = average_of(model, optimizer)
+    averaged = moving_average(model, optimizer)
     weights, expected = [], None
     for step in range(30):
         optimizer.zero_grad()
@@ -51,7 +52,7 @@ def test_what_batch_norms_have_seen_is_of_the_weights_that_are_kept(few_photos):
         return (model.generator.eval()(latent) - model.generator.train()(latent)).abs().mean().item()
 
     before = difference()
-    validate_pictures(model, validation, None)
+    validate_pictures(model, validation.dataset)
     assert difference() < 0.1 * before
 
 
@@ -121,7 +122,7 @@ def test_images_and_noise_are_mixed_as_the_schedule_says(monkeypatch):
     assert ((500 * t).floor() == torch.arange(500)).all()  # a time in each five-hundredth of [0, 1]
 
 
-def test_sampling_clips_guesses_to_pictures():
+def test_sampling_clips_estimates_to_pictures():
     wild = ddim(lambda x, t: 100 * torch.randn_like(x), torch.randn(2, 3, 8, 8), 5)
     assert wild.abs().max() <= 1
 
@@ -242,7 +243,7 @@ def test_calibrated_loss_by_hand():
 def test_the_calibrated_variance_is_the_likeliest():
     """For any other variance s, the negative log likelihood is larger: 1/(2s) squared errors + D/2 log s."""
     torch.manual_seed(0)
-    model = CalibratedVAE(4, (8, 8))
+    model = VarAutoencoder(4, (8, 8))
     images = torch.rand(6, 3, 8, 8)
     outputs = model(images)
     squared_error, kl_divergence = VAE_loss_terms(outputs, images)

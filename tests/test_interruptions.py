@@ -15,8 +15,8 @@ from conftest import ROOT, run_script
 
 import MLPAE_train_script
 import train_script
-import training
-from checkpoint import load_checkpoint, save_values
+from lab import training_run
+from lab.checkpoint import load_checkpoint, save_values
 
 SCRIPTS = {
     "MLPAE": ["MLPAE_train_script.py"],
@@ -102,7 +102,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_bytes(name, flags, tmp_path, 
         save_values(values, path)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
-        patch.setattr(training, "save_values", stop_in_epoch_4)
+        patch.setattr(training_run, "save_values", stop_in_epoch_4)
         train(name, *flags)
     train(name, *flags, "--resume")
     assert what_is_left(tmp_path, name) == expected
@@ -165,10 +165,12 @@ def test_a_damaged_state_is_refused(name, flags, tmp_path, capsys):
     expected = what_is_left(tmp_path, name)
     state = torch.load(path, weights_only=True)
     damaged = [whole[: len(whole) * i // 20] for i in range(20)] + [b"hello"]
-    for part, value in ("weights", []), ("best", None), ("history", [1, 2]), ("parts", [1]), ("order", None):
+    for part, value in ("best", None), ("history", [1, 2]), ("parts", [1]), ("order", None), ("random", [None]):
         save_values(state | {part: value}, path)
         damaged.append(path.read_bytes())
-    state["weights"][0] = state["weights"][0].flatten()
+    weights = state["parts"][0]
+    first = next(iter(weights))
+    weights[first] = weights[first].flatten()
     save_values(state, path)
     damaged.append(path.read_bytes())
     capsys.readouterr()
@@ -195,7 +197,7 @@ def test_ctrl_c(name, flags, tmp_path):
         pass
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
-    assert errors == "Interrupted. To go on, give the same command with --resume.\n"
+    assert errors == "Interrupted. To resume, give the same command with --resume.\n"
     assert process.returncode == 130
     assert load_checkpoint(tmp_path / "models", name)["epoch"] >= 1
     assert (tmp_path / "models" / f"LastEpoch_{name}.pth").exists()
@@ -237,7 +239,8 @@ def test_a_log_that_cannot_be_written_ends_in_one_line(flags):
         command = [sys.executable, ROOT / "MLPAE_train_script.py", *flags, "--epochs", "2"]
         process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert process.returncode == 2
-    assert process.stderr == "MLPAE_train_script.py: error: [Errno 28] No space left on device\n"
+    message = "stdout: the log could not be written (No space left on device); redirect it elsewhere"
+    assert process.stderr == f"MLPAE_train_script.py: error: {message}\n"
 
 
 def test_two_trainings_of_one_model_in_one_folder(flags, tmp_path, capsys):
@@ -258,9 +261,9 @@ def test_two_trainings_of_one_model_in_one_folder(flags, tmp_path, capsys):
 
 def test_two_processes_draw_the_stand_in_set_once(tmp_path):
     code = f"""
-import drawn_flowers
-drawn_flowers.draw_flowers.__defaults__ = 0, {{"astilbe": 40}}
-print(drawn_flowers.photos_or_drawn("{tmp_path}/none", "{tmp_path}/drawn"))
+from lab import photos
+photos.draw_flowers.__defaults__ = 0, {{"astilbe": 40}}
+print(photos.photos_or_drawn("{tmp_path}/none", "{tmp_path}/drawn"))
 """
     processes = [
         subprocess.Popen(
@@ -276,7 +279,9 @@ print(drawn_flowers.photos_or_drawn("{tmp_path}/none", "{tmp_path}/drawn"))
 
 def test_nothing_is_written_but_in_the_folders_that_are_given(few_photos, tmp_path):
     copy, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
-    shutil.copytree(ROOT, copy, ignore=lambda _, names: [n for n in names if not n.endswith((".py", "autograd"))])
+    shutil.copytree(
+        ROOT, copy, ignore=lambda _, names: [n for n in names if not n.endswith((".py", "autograd", "lab"))]
+    )
     elsewhere.mkdir()
     before = sorted(copy.rglob("*"))
     for file in before:

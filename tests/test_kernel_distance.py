@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from data_processor import create_flower_dataloaders
-from kernel_distance import FEATURES, Features, distance_of_subsets, kernel_distance, random_network, train_classifier
+from lab.kernel_distance import (
+    FEATURES,
+    Features,
+    distance_of_subsets,
+    kernel_distance,
+    random_network,
+    train_classifier,
+)
 from sample_quality import nearest
 
 
@@ -72,7 +79,7 @@ def test_the_classifier_tells_kinds_apart(few_photos):
     dataset = training.dataset
     dataset.pixels[dataset.rows, 0] = torch.where(dataset.labels == 0, 255, 0).byte()[:, None, None]  # one kind is red
     images, labels = dataset[:]
-    classifier = train_classifier(training, epochs=40)
+    classifier = train_classifier(training.dataset, epochs=40)
     assert (classifier(images).argmax(dim=1) == labels).all()
     assert classifier[0](images).shape == (len(images), FEATURES)
 

@@ -3,10 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
-import plots
 from data_processor import read_flowers
-from handout import asked_losses
-from plots import plot_latent, plot_losses
+from lab import plots
+from lab.handout import asked_losses
+from lab.plots import plot_latent, plot_losses
 from VarAutoencoder import VarAutoencoder
 
 HISTORY = [

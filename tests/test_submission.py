@@ -15,15 +15,15 @@ from conftest import ROOT, run_script
 from PIL import Image
 
 import check_submission
-import handout
 import MLPAE_train_script
 import random_generation
 import train_script
 import visualization
 from autograd import Linear, ReLU, Sigmoid
-from checkpoint import load_checkpoint, save_checkpoint
-from course_models import graph_of, sizes_of
 from data_processor import read_flowers
+from grading.course_models import graph_of, sizes_of
+from lab import handout, photos
+from lab.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -263,12 +263,12 @@ def test_damaged_models_of_this_lab(easy, submission, check):
 def test_another_architecture(easy, submission, check, monkeypatch):
     folder = submission("MLPAE")
     checkpoint = load_checkpoint(folder / "models", "MLPAE")
-    checkpoint["model"].nodes = [Linear(192, 7), ReLU(), Linear(7, 192)]
+    checkpoint["model"].graph.nodes = [Linear(192, 7), ReLU(), Linear(7, 192)]
     save_checkpoint(checkpoint, folder / "models" / "BestModel_MLPAE.pkl")
     status, found = check(folder)
     assert status == 1 and found["3HW-256-128-64-128-256-3HW"] == ("192-7-192", False)
     assert found["ReLU; output in [0, 1]"] == ("1 times ReLU, Linear at the end", False)
-    checkpoint["model"].nodes = []
+    checkpoint["model"].graph.nodes = []
     save_checkpoint(checkpoint, folder / "models" / "BestModel_MLPAE.pkl")
     status, found = check(folder)
     assert status == 1 and found["ReLU; output in [0, 1]"] == ("0 times ReLU, nothing at the end", False)
@@ -356,7 +356,7 @@ def test_without_photos_a_model_of_the_courses_own_is_not_measured(
 ):
     folder = submission("MLPAE")
     course_model(folder / "models" / "BestModel_MLPAE.pkl")
-    monkeypatch.setattr(check_submission, "photos_or_drawn", lambda photos, drawn: drawn)
+    monkeypatch.setattr(photos, "photos_or_drawn", lambda photos, drawn: drawn)
     _, found = check(folder, "Part 2", "--drawn-root", tmp_path / "drawn")
     why = "not computed: there are no photos here; give them by --data-root"
     assert found["losses of the model"] == (why, None) and "log and model agree" not in found

@@ -1,11 +1,10 @@
-"""Pictures of a training: how its losses fell, and where a variational autoencoder has put the photos.
+"""Plots: losses by epoch, and the latent space of a variational autoencoder.
 
-Colours are those of Okabe and Ito (Color Universal Design, 2008), which the colour-blind tell apart as well; and what
-differs in colour differs in form, too.
+The colours are those of Okabe and Ito (Color Universal Design, 2008), which colour-blind people can distinguish; what
+differs in colour also differs in shape or line style.
 """
 
 import csv
-import io
 import itertools
 import logging
 import warnings
@@ -15,13 +14,14 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its first run ever has much to say about fonts
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # in its first run it warns about fonts
 from matplotlib import rc_context  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter  # noqa: E402
 
 from data_processor import FlowerDataset  # noqa: E402
-from files import write_whole  # noqa: E402
+from lab.errors import UserError  # noqa: E402
+from lab.files import atomic_write  # noqa: E402
 from VarAutoencoder import VarAutoencoder  # noqa: E402
 
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#595959"
@@ -30,37 +30,37 @@ STYLE: dict[Any, Any] = {
     "font.size": 13,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    # The first of these that is there and has the letter is taken: names of folders may be Chinese.
+    # For each character, the first of these that has it: names of folders may be Chinese.
     "font.family": ["DejaVu Sans", "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei"],
 }
 
 
 def read_history(path: str | Path) -> list[dict[str, float]]:
-    """The losses of each epoch, by name, as training wrote them.
+    """The losses of each epoch, by name, from the file that the training wrote.
 
     Raises:
-        OSError: there is no such file, or it is no history.
+        UserError: the file cannot be read, or is not a history.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        try:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
             history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-            if not history or not history[0].keys() >= {"Epoch", "Train Loss", "Valid Loss"}:
-                raise ValueError
-        except (ValueError, TypeError, csv.Error):
-            raise OSError(f"{path}: found no history of losses in it; train again, or give another folder") from None
+        if not history or not history[0].keys() >= {"Epoch", "Train Loss", "Valid Loss"}:
+            raise ValueError
+    except (OSError, ValueError, TypeError, csv.Error):
+        raise UserError(f"{path}: found no history of losses in it; train again, or give another folder") from None
     return history
 
 
 def plot_losses(
     title: str, history: list[dict[str, float]], best_epoch: int, asked: dict[str, float], save_path: str | Path
 ) -> None:
-    """Draws both losses over the epochs, the best epoch marked, and what the handout asks for as lines across.
+    """Plots both losses by epoch, with the best epoch marked, and the handout's bounds as horizontal lines.
 
     Args:
         title: of the picture.
         history: "Epoch", "Train Loss" and "Valid Loss" of each epoch.
-        best_epoch: the one that was kept, from 1.
-        asked: the losses that the handout asks for, as in {"train": 0.01, "valid": 0.012}; may be empty.
+        best_epoch: the epoch of the saved model, from 1.
+        asked: the handout's bounds, as in {"train": 0.01, "valid": 0.012}; may be empty.
         save_path: of the PNG file.
     """
     epochs = [row["Epoch"] for row in history]
@@ -109,41 +109,41 @@ def plot_latent(
     save_path: str | Path,
     steps: int = 8,
 ) -> None:
-    """Draws walks between validation photos through the latent space, and a map of where photos lie in it.
+    """Plots interpolations between validation photos in the latent space, and the latent means of all of them.
 
-    A walk goes in a straight line from the latent mean of one photo to that of another, and shows what the decoder
-    makes of ``steps`` places on the way. The map shows the latent means of the validation photos along the two
-    directions in which those of the training photos vary most, their principal components.
+    An interpolation decodes ``steps`` points on the line from the latent mean of one photo to that of another. The map
+    shows the latent means of the validation photos along the first two principal components of those of the training
+    photos.
     """
     means, unseen = _latent_means(model, training), _latent_means(model, validation)
-    # A number that is always 0 does no harm, and makes two directions out of one, for latent vectors of one number.
-    cloud, points = (pad(some - means.mean(0), (0, 1)) for some in (means, unseen))
-    _, spread, directions = torch.linalg.svd(cloud)
-    shares = pad(spread**2 / cloud.square().sum(), (0, 1))
-    places = points @ directions[:2].T
+    # Padded with a 0, so that there are two principal components even if encoding_dim is 1.
+    centred, points = (pad(vectors - means.mean(0), (0, 1)) for vectors in (means, unseen))
+    _, singular_values, components = torch.linalg.svd(centred)
+    variances = pad(singular_values**2 / centred.square().sum(), (0, 1))
+    coordinates = points @ components[:2].T
 
     one_of_each = [validation.labels.tolist().index(label) for label in validation.labels.unique()]
-    stops = [*one_of_each, *(i for i in range(len(validation)) if i not in one_of_each)][:3]
+    ends = [*one_of_each, *(i for i in range(len(validation)) if i not in one_of_each)][:3]
     rows = []
-    for start, end in zip(stops, [*stops[1:], stops[0]], strict=True):
-        way = torch.lerp(unseen[start], unseen[end], torch.linspace(0, 1, steps)[:, None])
-        rows.append([validation[start][0], *model.decoder(way), validation[end][0]])
+    for start, end in zip(ends, [*ends[1:], ends[0]], strict=True):
+        line = torch.lerp(unseen[start], unseen[end], torch.linspace(0, 1, steps)[:, None])
+        rows.append([validation[start][0], *model.decoder(line), validation[end][0]])
 
     with rc_context(STYLE):
         figure: Any = Figure(figsize=(9, 9), layout="constrained")
         figure.suptitle(title)
-        walks, map_of_means = figure.subfigures(2, 1, height_ratios=[len(rows), 5])
-        walks.supxlabel("a photo, what the decoder makes on the way to the next, and that photo", fontsize="medium")
-        for axes, image in zip(walks.subplots(len(rows), steps + 2).flat, itertools.chain(*rows), strict=True):
+        top, bottom = figure.subfigures(2, 1, height_ratios=[len(rows), 5])
+        top.supxlabel("a photo, what the decoder makes on the way to the next, and that photo", fontsize="medium")
+        for axes, image in zip(top.subplots(len(rows), steps + 2).flat, itertools.chain(*rows), strict=True):
             axes.imshow(image.permute(1, 2, 0).numpy(), vmin=0, vmax=1)
             axes.set_axis_off()
-        axes = map_of_means.add_subplot(aspect="equal")
+        axes = bottom.add_subplot(aspect="equal")
         for label, kind in enumerate(validation.classes):
             color, marker = KINDS[label % len(KINDS)]
-            x, y = places[validation.labels == label].T.numpy()
+            x, y = coordinates[validation.labels == label].T.numpy()
             axes.scatter(x, y, 22, color, marker=marker, alpha=0.8, linewidths=0, label=kind)
-        axes.set_xlabel(f"1st principal component ({shares[0]:.0%} of the variance)")
-        axes.set_ylabel(f"2nd ({shares[1]:.0%})")
+        axes.set_xlabel(f"1st principal component ({variances[0]:.0%} of the variance)")
+        axes.set_ylabel(f"2nd ({variances[1]:.0%})")
         axes.legend(frameon=False, markerscale=2)
         _save(figure, save_path)
 
@@ -154,8 +154,6 @@ def _latent_means(model: VarAutoencoder, photos: FlowerDataset) -> torch.Tensor:
 
 
 def _save(figure: Figure, path: str | Path) -> None:
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a box in the place of a letter is no trouble
-        figure.savefig(content, format="png", dpi=120)
-    write_whole(path, content.getvalue())
+    with warnings.catch_warnings(), atomic_write(path) as file:
+        warnings.filterwarnings("ignore", message="Glyph")  # of a missing character
+        figure.savefig(file, format="png", dpi=120)

@@ -1,9 +1,9 @@
-"""Best models on disk: saved without losing what was there, loaded without trusting what is there.
+"""Checkpoints of the best models: written atomically, and loaded as untrusted files.
 
 A checkpoint is a dict: the model, what is needed to rebuild it, and where it came from.
 
     name          MLPAE, AE, VAE, VAE_calibrated, GAN or DDPM
-    model         a BaseGraph, or a PyTorch model (in the file: its state_dict)
+    model         an MLPAutoencoder (in the file: its BaseGraph), or a PyTorch model (in the file: its state_dict)
     encoding_dim  the size of the latent vector
     image_size    [width, height] in pixels
     data          root of the photos, and fingerprint of those it was trained on
@@ -11,12 +11,13 @@ A checkpoint is a dict: the model, what is needed to rebuild it, and where it ca
     settings      the flags of the training script
 
 Part 2's file, models/BestModel_MLPAE.pkl, is a pickle that ``pickle.load`` opens in any Python that can import
-``autograd`` and NumPy, and a checksum after its end. A pickle from a stranger can run anything, though, so that
-``load_checkpoint`` only looks at what it asks for (pickles.py), and makes the nodes itself. The files of
-PyTorch's models are opened with ``weights_only=True``, once the zip archives that they are have been checked.
+``autograd`` and NumPy, followed by a checksum. Unpickling an untrusted file can execute anything, so
+``load_checkpoint`` only inspects the pickle (untrusted_pickle.py), and constructs the nodes itself. The files of
+PyTorch's models are checked as zip archives, and then loaded with ``weights_only=True``.
 """
 
 import hashlib
+import importlib
 import io
 import math
 import pickle
@@ -24,6 +25,7 @@ import reprlib
 import textwrap
 import unicodedata
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,53 +33,65 @@ import numpy as np
 import torch
 from torch import nn
 
-from Autoencoder import Autoencoder
 from autograd import BaseGraph, Linear, ReLU, Sigmoid
-from Diffusion import Diffusion
-from files import write_whole
-from GAN import GAN
-from pickles import NUMPY, array_of, origin_of, read_pickle
-from VarAutoencoder import CalibratedVAE, VarAutoencoder
+from lab.errors import UserError
+from lab.files import atomic_write
+from lab.mlp_autoencoder import MLPAutoencoder
+from lab.untrusted_pickle import NUMPY, array_of, origin_of, read_pickle
 
-PYTORCH_MODELS = {model.name: model for model in (Autoencoder, VarAutoencoder, CalibratedVAE, GAN, Diffusion)}
+# Module and class of each PyTorch model, imported when needed: the training of Part 2 needs none of them.
+PYTORCH_MODELS = {
+    "AE": ("Autoencoder", "Autoencoder"),
+    "VAE": ("VarAutoencoder", "VarAutoencoder"),
+    "VAE_calibrated": ("VarAutoencoder", "VarAutoencoder"),
+    "GAN": ("GAN", "GAN"),
+    "DDPM": ("Diffusion", "Diffusion"),
+}
 
 
-class CheckpointError(OSError):
-    """A file that is no checkpoint, or not the one that is needed."""
+class CheckpointError(UserError):
+    """A file that is not a checkpoint, or not of the model that is needed."""
+
+
+def new_model(name: str, encoding_dim: int | None, image_size: Sequence[int]) -> Any:
+    """A PyTorch model with initial weights, by the name that ``--model`` gives it."""
+    module, class_name = PYTORCH_MODELS[name]
+    model = getattr(importlib.import_module(module), class_name)(encoding_dim, image_size)
+    model.name = name  # VAE and VAE_calibrated are the same network, trained with different losses
+    return model
 
 
 def checkpoint_path(model_dir: str | Path, name: str) -> Path:
-    """Where the best model of this name lies."""
+    """The path of the best model of this name."""
     return Path(model_dir, f"BestModel_{name}.{'pth' if name in PYTORCH_MODELS else 'pkl'}")
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Writes the checkpoint whole or not at all: whatever goes wrong, ``path`` holds the old one or the new one."""
+    """Writes the checkpoint atomically: whatever goes wrong, ``path`` holds the old one or the new one, whole."""
     if checkpoint["name"] in PYTORCH_MODELS:
         save_values(checkpoint | {"model": checkpoint["model"].state_dict()}, path)
     else:
-        # Protocol 4 writes an array in one form in every version of NumPy, the one that ``array_of`` reads.
-        content = pickle.dumps(checkpoint, protocol=4)
-        write_whole(path, content + _checksum(content))
+        # With protocol 4, all versions of NumPy write arrays in the same form, which ``array_of`` reads.
+        content = pickle.dumps(checkpoint | {"model": checkpoint["model"].graph}, protocol=4)
+        with atomic_write(path) as file:
+            file.write(content + _checksum(content))
 
 
 def save_values(values: dict[str, Any], path: str | Path) -> None:
-    """Writes plain values and tensors whole or not at all, in PyTorch's format."""
-    content = io.BytesIO()
-    torch.save(values, content)
-    write_whole(path, content.getbuffer())
+    """Writes plain values and tensors atomically, in PyTorch's format."""
+    with atomic_write(path) as file:
+        torch.save(values, file)
 
 
 def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
-    """The checkpoint of the best model of this name, the model ready to use; nothing in the file can have run.
+    """The checkpoint of the best model of this name, with the model rebuilt; nothing in the file is executed.
 
     Raises:
-        FileNotFoundError: there is none; says how to make one.
-        CheckpointError: it is damaged or of another model, or its parts do not fit each other.
+        CheckpointError: there is none; or it is damaged, of another model, or inconsistent.
     """
     path = checkpoint_path(model_dir, name)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such checkpoint; train the model first, or give its folder")
+        raise CheckpointError(f"{path}: no such checkpoint; train the model first, or give its folder")
     try:
         if name in PYTORCH_MODELS:
             checkpoint = load_values(path)
@@ -87,19 +101,23 @@ def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
             checkpoint = _unpickle(path)
             _check(checkpoint, name)
             checkpoint["model"] = _rebuild_graph(checkpoint)
-    except Exception as error:  # a damaged file can raise anything at all
+    except Exception as error:  # a damaged file can raise any exception
         reason = textwrap.shorten(str(error), 300)
         raise CheckpointError(f"{path}: not a usable checkpoint ({reason}); train the model again") from None
     return checkpoint
 
 
 def load_values(path: str | Path) -> Any:
-    """What ``save_values`` wrote; raises anything at all where the file is damaged, but nothing in it can have run."""
+    """The values in a file that ``save_values`` wrote; nothing in it is executed.
+
+    Raises:
+        Exception: of any type, if the file is damaged.
+    """
     content = _read(path)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = archive.infolist()
         stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-        _expect(stored, "it is compressed, which ours never are")
+        _expect(stored, "it is compressed, which checkpoints never are")
         _expect(sum(part.file_size for part in parts) <= len(content), "its parts are larger than the whole")
         damaged = archive.testzip()
         _expect(damaged is None, f"the checksum of {damaged!r} in it does not fit")
@@ -116,18 +134,18 @@ def _expect(true: bool, message: str) -> None:
         raise CheckpointError(message)
 
 
-# What a checkpoint must be, whatever the model
+# Checks for all models
 
 
 _PARTS = {"name", "model", "encoding_dim", "image_size", "data", "epoch", "train_loss", "valid_loss", "settings"}
 
 
 def _check(checkpoint: Any, name: str) -> None:
-    """Raises where the parts of any checkpoint are not what they should be."""
+    """Raises a CheckpointError if a part is missing or wrong, whatever the model."""
     _expect(type(checkpoint) is dict, f"found a {type(checkpoint).__name__}, expected a dict")
     missing = _PARTS - checkpoint.keys()
     _expect(not missing, f"it lacks {', '.join(sorted(missing))}")
-    # reprlib, because a small file can describe a value whose whole text would fill any memory.
+    # reprlib, since a small file can describe a value whose full representation would exhaust the memory.
     _expect(checkpoint["name"] == name, f"it holds the model {reprlib.repr(checkpoint['name'])}, expected {name}")
     sides = checkpoint["image_size"]
     fits = type(sides) is list and len(sides) == 2 and all(_is_number(side, 1, 2**16) for side in sides)
@@ -151,14 +169,14 @@ def _is_number(value: Any, lowest: int, limit: int) -> bool:
 
 
 def _rebuild(checkpoint: dict[str, Any]) -> nn.Module:
-    """The PyTorch model with its weights; raises where they do not fit it or are not finite."""
+    """The PyTorch model with its weights; raises an exception if they do not fit it or are not finite."""
     with torch.device("meta"):  # takes no memory, whatever size the file asks for
-        model = PYTORCH_MODELS[checkpoint["name"]](checkpoint["encoding_dim"], checkpoint["image_size"])
+        model = new_model(checkpoint["name"], checkpoint["encoding_dim"], checkpoint["image_size"])
     weights, expected = checkpoint["model"], model.state_dict()
     _expect(weights.keys() == expected.keys(), "its weights are not those of the model")
     for name, weight in weights.items():
         plain = type(weight) is torch.Tensor and weight.layout == torch.strided and weight.dtype == expected[name].dtype
-        # An expanded tensor shows one number many times over: any size, for no bytes.
+        # An expanded tensor repeats one number: any size, for a few bytes.
         whole = plain and weight.device.type == "cpu" and weight.nbytes <= weight.untyped_storage().nbytes()
         _expect(whole, f"its weights are not all whole tensors of {expected[name].dtype}")
     _expect(all(torch.isfinite(weight).all() for weight in weights.values()), "its weights are not all finite numbers")
@@ -184,8 +202,8 @@ _GRAPH = ("autograd.BaseGraph", "BaseGraph")
 _NODES = {("autograd.Nodes", node.__name__): node for node in (Linear, ReLU, Sigmoid)}
 
 
-def _rebuild_graph(checkpoint: dict[str, Any]) -> BaseGraph:
-    """The BaseGraph, of real nodes; raises where one is not as autograd makes it, or does not fit the image size."""
+def _rebuild_graph(checkpoint: dict[str, Any]) -> MLPAutoencoder:
+    """The model of Part 2, from new nodes; raises an exception if a node is wrong or does not fit the image size."""
     graph = checkpoint["model"]
     fits = origin_of(graph) == _GRAPH and graph.state.keys() == {"nodes"} and type(graph.state["nodes"]) is list
     _expect(fits, "its model is no BaseGraph")
@@ -208,4 +226,4 @@ def _rebuild_graph(checkpoint: dict[str, Any]) -> BaseGraph:
             _expect(not shapes, f"a {kind} has parameters")
         nodes.append(_NODES[node.origin].of(*params))
     _expect(rows == width, f"its model gives {rows} numbers, an image of its size has {width}")
-    return BaseGraph(nodes)
+    return MLPAutoencoder(BaseGraph(nodes), checkpoint["encoding_dim"], checkpoint["image_size"])

@@ -1,9 +1,9 @@
-"""Models of Part 2 whose classes are a student's own, as the course's template has them, read without running anything.
+"""Models of Part 2 saved by a student's own classes, such as the course's template, read without executing any code.
 
     pickle.dump(Graph([Linear(1728, 256), relu(), ..., sigmoid()]), file)
 
-Such a pickle needs the student's code to be opened. Here it is only looked at (pickles.py): what is a Linear, a ReLU or
-a Sigmoid by its name becomes a node of this lab's autograd, with the student's weights in it.
+Unpickling this would need the student's code. Here it is only inspected (lab/untrusted_pickle.py): objects whose class
+is named Linear, ReLU or Sigmoid become nodes of this lab's autograd, with the student's weights.
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ import numpy as np
 
 from autograd import BaseGraph, Linear, ReLU, Sigmoid
 from autograd.BaseNode import BaseNode
-from pickles import Remembered, array_of, read_pickle
+from lab.untrusted_pickle import Recorded, array_of, read_pickle
 
 NODES: dict[str, type[BaseNode]] = {"linear": Linear, "relu": ReLU, "sigmoid": Sigmoid}
-MOST_STEPS = 300_000  # of a pickle: nodes that nobody flushed hold all they saw in an epoch
-PARAMETERS = [("weight", "bias"), ("W", "b"), ("w", "b")]  # where there is no list of them named params
+MOST_STEPS = 300_000  # opcodes of a pickle: nodes that were never flushed hold the activations of an epoch
+PARAMETERS = [("weight", "bias"), ("W", "b"), ("w", "b")]  # names of attributes, if there is no list named params
 
 
 def graph_of(content: bytes) -> BaseGraph:
-    """The graph in a pickle, whatever the name of its class: float32 or float64 as its weights are.
+    """The graph in a pickle, whatever the name of its class; its weights keep their dtype, float32 or float64.
 
     Raises:
-        Exception: any kind of it, where the pickle is damaged, or holds something else than a line of known nodes.
+        Exception: of any type, if the pickle is damaged, or holds anything but a chain of known nodes.
     """
     found = list(_nodes_in(read_pickle(content, most_steps=MOST_STEPS), iter(range(MOST_STEPS))))
     if not any(type(node).__name__.lower() == "linear" for node in found):
@@ -40,18 +40,18 @@ def graph_of(content: bytes) -> BaseGraph:
 
 
 def sizes_of(graph: BaseGraph) -> list[int]:
-    """The sizes along the way, as in [1728, 256, 128, 64, 128, 256, 1728]."""
+    """The sizes of the layers, as in [1728, 256, 128, 64, 128, 256, 1728]."""
     weights = [node.params[0] for node in graph if isinstance(node, Linear)]
     return [len(weights[0]), *(weight.shape[1] for weight in weights)] if weights else []
 
 
-def _nodes_in(value: Any, visits: Iterator[int], in_line: bool = False) -> Iterator[Remembered]:
-    """The nodes in lists, dicts and objects, in their order; of an object, first its elements, then its attributes.
+def _nodes_in(value: Any, visits: Iterator[int], in_line: bool = False) -> Iterator[Recorded]:
+    """The nodes in nested lists, dicts and objects, in order; in an object, first its elements, then its attributes.
 
-    A node may be there twice, and act twice. A pickle that goes round in circles, or is a maze, uses up its visits.
+    A node that occurs twice is yielded twice. The number of visits is limited, since a pickle can contain cycles.
 
     Args:
-        in_line: the value is an element of a list, where nothing but a node can be passed by without a word.
+        in_line: the value is an element of a list, where anything unknown is an error, and not skipped.
     """
     if next(visits, None) is None:
         raise ValueError("it holds too many things in each other")
@@ -61,7 +61,7 @@ def _nodes_in(value: Any, visits: Iterator[int], in_line: bool = False) -> Itera
     elif isinstance(value, dict):
         for part in value.values():
             yield from _nodes_in(part, visits)
-    elif isinstance(value, Remembered) and not value.origin[0].startswith("numpy"):
+    elif isinstance(value, Recorded) and not value.origin[0].startswith("numpy"):
         name = type(value).__name__
         if name.lower() in NODES:
             yield value
@@ -72,8 +72,8 @@ def _nodes_in(value: Any, visits: Iterator[int], in_line: bool = False) -> Itera
         yield from inside
 
 
-def _parameters(node: Remembered, width: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (in_dim, out_dim) and bias (out_dim,) of a Linear whose input has ``width`` numbers, if that is known."""
+def _parameters(node: Recorded, width: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (in_dim, out_dim) and bias (out_dim,) of a Linear; ``width`` is its in_dim, if known."""
     state = node.state
     params = state.get("params") or next(
         [state[name] for name in names] for names in PARAMETERS if state.keys() >= set(names)
@@ -83,7 +83,7 @@ def _parameters(node: Remembered, width: int | None) -> tuple[np.ndarray, np.nda
     if weight.ndim != 2 or not np.isfinite(weight).all() or not np.isfinite(bias).all():
         raise ValueError("the weights of a Linear are not all finite numbers in rows and columns")
     if weight.shape[1] != len(bias) or width not in (None, len(weight)):
-        weight = weight.T  # as PyTorch keeps it
+        weight = weight.T  # PyTorch's layout
     if weight.shape[1] != len(bias) or width not in (None, len(weight)):
         raise ValueError(f"a Linear has {weight.shape} and {bias.shape}, expected {width or 'any number of'} inputs")
     return weight, bias

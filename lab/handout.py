@@ -2,7 +2,7 @@
 
 
 def asked_losses(name: str, optimizer: str | None = None) -> dict[str, float]:
-    """What the losses of a model are to fall below, by "train" and "valid"; empty where the handout gives no figure."""
+    """Upper bounds of a model's losses, by "train" and "valid"; empty where the handout gives none."""
     if (name, optimizer) == ("AE", "SGD"):
         return {"train": 0.015}  # Part 3, step 1, after 60 epochs
     return ASKED_LOSSES.get(name, {})

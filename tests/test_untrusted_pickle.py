@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pickles import NUMPY, Remembered, array_of, origin_of, read_pickle
+from lab.untrusted_pickle import NUMPY, Recorded, array_of, origin_of, read_pickle
 
 floats = st.sampled_from(["<f4", "<f8", ">f4", ">f8"])
 matrices = floats.flatmap(lambda kind: arrays.arrays(kind, arrays.array_shapes(min_dims=0, max_dims=2, min_side=0)))
@@ -52,7 +52,7 @@ def test_objects_are_remembered_and_not_made():
     line = read_pickle(pickle.dumps({"model": Line(node, node), "done": True}))
     assert line.keys() == {"model", "done"} and line["done"] is True
     line = line["model"]
-    assert isinstance(line, Remembered) and type(line).__name__ == "Line"
+    assert isinstance(line, Recorded) and type(line).__name__ == "Line"
     assert origin_of(line) == (__name__, "Line") and line.state == {"name": "line"}
     assert [origin_of(item) for item in line.items] == [(__name__, "Node")] * 2
     assert line.items[0] is line.items[1] and line.items[0].arguments == (3,)
@@ -71,8 +71,8 @@ def test_nothing_runs(tmp_path, capfd):
 
 def test_no_class_can_be_changed_by_a_pickle():
     """BUILD, the step that gives an object its state, here given a class."""
-    before = dict(vars(Remembered))
+    before = dict(vars(Recorded))
     with pytest.raises(TypeError):
         read_pickle(b"cthis\nthat\nN}S'origin'\nI1\ns\x86b.")
-    assert vars(Remembered) == before
+    assert vars(Recorded) == before
     assert origin_of(read_pickle(b"cthis\nthat\n)R.")) == ("this", "that")

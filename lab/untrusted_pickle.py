@@ -1,8 +1,8 @@
-"""Pickles from strangers, read without running anything in them.
+"""Untrusted pickles, read without executing anything in them.
 
-A pickle is a program: it asks for classes and functions by name, calls them, and changes what comes back. Here it gets
-none of the real things. Whatever it asks for, it is given a class of its own whose objects do nothing but remember: the
-arguments they were made with, the state and the items they were given. Whoever reads the pickle then looks at these.
+A pickle is a program: it imports classes and functions by name, calls them, and modifies the results. Here it imports
+none of them. For each name it gets a placeholder class whose objects only record the arguments they were called with,
+and the state and the items they were given. The caller then inspects these records.
 """
 
 import io
@@ -15,21 +15,21 @@ from typing import Any
 
 import numpy as np
 
-# In a pickle of NumPy 2, and of NumPy 1 as the modules were called then.
+# In pickles of NumPy 2 and of NumPy 1, which had other module names.
 _ARRAYS = {("numpy._core.multiarray", "_reconstruct"), ("numpy.core.multiarray", "_reconstruct")}
 _BUFFERS = {("numpy._core.numeric", "_frombuffer"), ("numpy.core.numeric", "_frombuffer")}
 _DTYPE = ("numpy", "dtype")
 NUMPY = _ARRAYS | _BUFFERS | {_DTYPE, ("numpy", "ndarray")}
 
 
-class Remembered:
-    """An object in a pickle, never made: what it would have been made of.
+class Recorded:
+    """An object in a pickle, not constructed, but recorded.
 
     Attributes:
-        origin: (module, name) of what the pickle asked for: a class or a function.
+        origin: (module, name) of the class or function that the pickle imports.
         arguments: those it was called with.
-        state: what would have become its attributes, as a rule a dict; None if nothing.
-        items: the elements, where it is a kind of list.
+        state: what would have become its attributes, usually a dict; None if nothing.
+        items: the elements, if it is a kind of list.
     """
 
     origin: tuple[str, str]
@@ -37,12 +37,12 @@ class Remembered:
     state: Any
     items: list
 
-    def __new__(cls, *arguments: Any) -> "Remembered":
-        remembered = super().__new__(cls)
-        remembered.arguments = arguments
-        remembered.state = None
-        remembered.items = []
-        return remembered
+    def __new__(cls, *arguments: Any) -> "Recorded":
+        recorded = super().__new__(cls)
+        recorded.arguments = arguments
+        recorded.state = None
+        recorded.items = []
+        return recorded
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -64,21 +64,21 @@ class _Unpickler(pickle.Unpickler):
         origin = module, name
         if self.admitted is not None and origin not in self.admitted:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint needs")
-        if origin not in self.classes:  # a class for this pickle alone: it can be changed by the pickle, too
-            self.classes[origin] = type(name, (Remembered,), {"origin": origin})
+        if origin not in self.classes:  # a new class for each pickle, since a pickle can modify it
+            self.classes[origin] = type(name, (Recorded,), {"origin": origin})
         return self.classes[origin]
 
 
 def read_pickle(content: bytes, admitted: set[tuple[str, str]] | None = None, most_steps: int = 10_000) -> Any:
-    """What a pickle holds: plain values as they are, and a ``Remembered`` for every object.
+    """The content of a pickle: plain values as they are, and a ``Recorded`` for every object.
 
     Args:
-        content: the pickle, to its last byte.
-        admitted: (module, name) of all that it may ask for; None: of anything.
-        most_steps: that it may have; ours have some hundred.
+        content: the pickle, and nothing after it.
+        admitted: (module, name) of all that it may import; None: anything.
+        most_steps: limit on its opcodes; our pickles have some hundred.
 
     Raises:
-        Exception: any kind of it, for what is damaged, not admitted, or made to take all memory.
+        Exception: of any type, if it is damaged, imports what is not admitted, or is made to exhaust the memory.
     """
     steps: list[tuple] = list(itertools.islice(pickletools.genops(content), most_steps))
     if steps[-1][2] != len(content) - 1:
@@ -90,29 +90,29 @@ def read_pickle(content: bytes, admitted: set[tuple[str, str]] | None = None, mo
 
 
 def origin_of(value: Any) -> tuple[str, str] | None:
-    """(module, name) of what the pickle asked for to make this; None for a plain value."""
-    return value.origin if isinstance(value, Remembered) else None
+    """(module, name) of the class or function that an object comes from; None for a plain value."""
+    return value.origin if isinstance(value, Recorded) else None
 
 
-def array_of(remembered: Any) -> np.ndarray:
-    """The array of float32 or float64 that NumPy would make of it, but from the bytes that are there alone.
+def array_of(recorded: Any) -> np.ndarray:
+    """The array of float32 or float64 that was recorded.
 
     Raises:
-        ValueError: it is no such array, or its shape and its bytes do not fit each other.
+        ValueError: it is not such an array, or its bytes do not match its shape.
     """
-    if origin_of(remembered) in _ARRAYS:
-        _, shape, dtype, column_major, content = remembered.state
-    elif origin_of(remembered) in _BUFFERS:
-        content, dtype, shape, order = remembered.arguments
+    if origin_of(recorded) in _ARRAYS:
+        _, shape, dtype, column_major, content = recorded.state
+    elif origin_of(recorded) in _BUFFERS:
+        content, dtype, shape, order = recorded.arguments
         column_major = order == "F"
     else:
-        raise ValueError(f"it holds a {type(remembered).__name__}, expected an array")
+        raise ValueError(f"it holds a {type(recorded).__name__}, expected an array")
     kind = dtype.arguments[0] if origin_of(dtype) == _DTYPE else dtype
     if kind not in ("f4", "f8"):
         raise ValueError(f"it holds an array of {reprlib.repr(kind)}, expected floats")
     if type(shape) is not tuple or not all(type(side) is int and 0 <= side < 2**32 for side in shape):
         raise ValueError(f"it holds an array of shape {reprlib.repr(shape)}")
-    # The state of a dtype begins with its version and the order of its bytes; nothing else in it matters to a float.
+    # The state of a dtype begins with its version and its byte order; the rest is not used for floats.
     byte_order = dtype.state[1] if dtype.state else "="
     array = np.frombuffer(content, np.dtype({"<": "<", ">": ">", "=": "="}[byte_order] + kind))
     if array.size != math.prod(shape):

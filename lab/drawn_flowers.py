@@ -1,14 +1,13 @@
-"""The stand-in data set: three kinds of flower, drawn by code, for a machine that has no photos.
+"""The stand-in data set: three kinds of flower, drawn by code, for a machine without the photos.
 
-Kinds, numbers and folders are those of the photos (handout, Part 2), and so, roughly, are the pixels at 24 x 24, so
-that a loss means about the same on either set. Every picture has a random generator of its own: the same seed draws
+Kinds, numbers and folders are those of the photos (handout, Part 2), and the pixels at 24 x 24 have a similar
+distribution, so that losses on both sets are similar. Every picture has its own random generator: the same seed draws
 the same set.
 """
 
 import colorsys
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,32 +17,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from files import alone
-from progress import progress
+from lab.command_line import progress
 
 COUNTS = {"astilbe": 737, "bellflower": 873, "calendula": 978}
 SIZE = 256  # pixels, width and height, as the photos
 
 
-def photos_or_drawn(data_root: str, drawn_root: str) -> str:
-    """``data_root`` where it exists; otherwise ``drawn_root``, with the stand-in set in it, and a word on stderr."""
-    if Path(data_root).exists():
-        return data_root
-    if not Path(drawn_root).exists():
-        Path(drawn_root).parent.mkdir(parents=True, exist_ok=True)
-        with alone(f"{drawn_root}.lock", wait=True):  # another script may be drawing them, and be done by then
-            if not Path(drawn_root).exists():
-                print(f"No photos at {data_root}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
-                draw_flowers(drawn_root)
-                return drawn_root
-    print(f"No photos at {data_root}: using the drawn flowers in {drawn_root} instead.", file=sys.stderr)
-    return drawn_root
-
-
 def draw_flowers(root: str | Path, seed: int = 0, counts: Mapping[str, int] = COUNTS) -> None:
     """Writes ``root``/astilbe/0001.jpg and so on, ``counts[kind]`` pictures of each kind; ``root`` must not exist yet.
 
-    The folder gets its name once the set is complete, so that an interrupted run leaves no half of one.
+    The folder is renamed to ``root`` once the set is complete: an interrupted run leaves no incomplete set.
     """
     root = Path(root)
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +50,7 @@ def draw_flowers(root: str | Path, seed: int = 0, counts: Mapping[str, int] = CO
 
 
 def draw_flower(kind: str, rng: np.random.Generator) -> Image.Image:
-    """An "astilbe", "bellflower" or "calendula", made up by the NumPy generator ``rng``: SIZE x SIZE pixels, RGB."""
+    """A random "astilbe", "bellflower" or "calendula": SIZE x SIZE pixels, RGB."""
     picture = _background(rng)
     draw = ImageDraw.Draw(picture)
     bloom = {"astilbe": _plume, "bellflower": _bell, "calendula": _daisy}[kind]

@@ -1,4 +1,4 @@
-"""What the handout's section on submissions asks for, held against what is in a folder; nothing of it is run."""
+"""Checks of a submission against the handout's section on submissions; nothing of it is executed."""
 
 import ast
 import difflib
@@ -15,21 +15,23 @@ import torch
 from PIL import Image, ImageChops
 from torch.utils.data import DataLoader
 
-from autograd import MSE, BaseGraph
-from checkpoint import CheckpointError, load_checkpoint, load_values
-from course_models import graph_of, sizes_of
-from data_processor import FlowerDataset, read_flowers
-from handout import CODE, EPOCHS, MLP_SIZES, PARTS, asked_losses
-from tasks import TASKS, validate
+from data_processor import FlowerDataset
+from grading.course_models import graph_of, sizes_of
+from lab.checkpoint import CheckpointError, load_checkpoint, load_values
+from lab.errors import UserError
+from lab.handout import CODE, EPOCHS, MLP_SIZES, PARTS, asked_losses
+from lab.mlp_autoencoder import MLPAutoencoder
+from lab.photos import read_photos
+from lab.pytorch_training import CRITERIA, validate
 
-# Of what is looked at: bytes of a file and of a file of code, pixels of an image. Ours have a hundredth of it.
+# Limits: bytes of a file and of a source file, pixels of an image. Ours have a hundredth of these.
 LARGEST, LARGEST_CODE, LARGEST_IMAGE = 500_000_000, 1_000_000, 300 * 300
 NUMBER = r"\W*?(-?\d+(?:\.\d*)?(?:e-?\d+)?)"
 EPOCH_LINE = re.compile(rf"epoch\W*(\d+).*?train\w* loss{NUMBER}\b.*?valid\w* loss{NUMBER}\b", re.IGNORECASE)
 
 
 class Check(NamedTuple):
-    """One thing that the handout asks for, what was found of it, and whether that will do; None: look for yourself."""
+    """What the handout asks for, what was found, and whether it is as asked; None: for the teacher to decide."""
 
     part: str
     asked: str
@@ -38,15 +40,15 @@ class Check(NamedTuple):
 
 
 def checks_of(folder: Path, photos: str, drawn: bool) -> Iterator[Check]:
-    """All checks of a submission, part by part; of the optional ones, of those that were handed in.
+    """All checks of a submission, part by part; of the optional parts, those that were handed in.
 
     Args:
-        folder: what was handed in.
+        folder: the submission.
         photos: the folder of the photos, to compute losses on.
-        drawn: whether they are no photos, but the stand-in set.
+        drawn: whether it is the stand-in set instead.
 
     Raises:
-        OSError: ``photos`` is no folder of photos.
+        UserError: ``photos`` is not a folder of photos.
     """
     for file in CODE["Part 1"]:
         yield Check("Part 1", file, *_code(folder / file))
@@ -66,7 +68,7 @@ def checks_of(folder: Path, photos: str, drawn: bool) -> Iterator[Check]:
 
 
 def _files(folder: Path, name: str) -> dict[str, Path]:
-    """Where everything of a model should be. The handout has models/ here and model/ there: both will do."""
+    """The expected paths of a model's files. The handout names models/ and model/: both are accepted."""
     ending = "pkl" if name == "MLPAE" else "pth"
     places = [folder / place / f"BestModel_{name}.{ending}" for place in ("models", "model")]
     model = min(places, key=lambda path: (not path.exists(), not path.parent.exists()))
@@ -83,7 +85,7 @@ def _read(path: Path, largest: int = LARGEST) -> bytes:
     """The bytes of a file.
 
     Raises:
-        OSError: it is missing, no file, or larger than ``largest`` bytes.
+        OSError: it is missing, not a file, or larger than ``largest`` bytes.
     """
     if not path.exists():
         others = {other.name for other in path.parent.iterdir()} if path.parent.is_dir() else set()
@@ -96,7 +98,7 @@ def _read(path: Path, largest: int = LARGEST) -> bytes:
 
 
 def _code(path: Path) -> tuple[str, bool]:
-    """What is found of a file of code, and whether it is one."""
+    """What was found at the path of a source file, and whether it is one."""
     try:
         content = _read(path, LARGEST_CODE)
         ast.parse(content)
@@ -108,13 +110,13 @@ def _code(path: Path) -> tuple[str, bool]:
 
 
 def _picture(path: Path) -> tuple[str, bool]:
-    """What is found of a picture, and whether it shows as much as two photos above two others, margins left aside."""
+    """What was found at the path of a picture, and whether it has at least 48 x 48 pixels without its margins."""
     try:
         content = _read(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own, on large pictures, which matplotlib's can be
+            warnings.simplefilter("ignore")  # Pillow's, on large pictures, which matplotlib's can be
             picture = Image.open(io.BytesIO(content)).convert("RGB")
-    except Exception as error:  # a damaged file can raise anything at all
+    except Exception as error:  # a damaged file can raise any exception
         return str(error), False
     margin = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
     left, top, right, bottom = ImageChops.difference(picture, margin).getbbox() or (0, 0, 0, 0)
@@ -130,12 +132,12 @@ def _model(part: str, name: str, path: Path, photos: str, drawn: bool) -> Genera
     try:
         content = _read(path)
         model, checkpoint = _load(name, path, content)
-    except OSError as error:
+    except (OSError, UserError) as error:
         yield Check(part, _shown(path), str(error), False)
         return {}
     yield Check(part, _shown(path), f"{len(content) / 1e6:.1f} MB; nothing in it was run", True)
     if name == "MLPAE":
-        sizes, kinds = sizes_of(model), [type(node).__name__ for node in model]
+        sizes, kinds = sizes_of(model.graph), [type(node).__name__ for node in model.graph]
         asked = "-".join(["3HW", *map(str, MLP_SIZES), "3HW"])
         yield Check(part, asked, "-".join(map(str, sizes)), sizes == [*sizes[:1], *MLP_SIZES, *sizes[-1:]])
         found = f"{kinds.count('ReLU')} times ReLU, {kinds[-1] if kinds else 'nothing'} at the end"
@@ -151,10 +153,10 @@ def _model(part: str, name: str, path: Path, photos: str, drawn: bool) -> Genera
 
 
 def _load(name: str, path: Path, content: bytes) -> tuple[Any, dict | None]:
-    """The model in a file, and the checkpoint that it is part of; None for what is not of this lab's making.
+    """The model in a file, and its checkpoint, or None if it was not saved by this lab.
 
     Raises:
-        OSError: it cannot be loaded without running what is in it.
+        UserError: it cannot be loaded without executing what is in it.
     """
     try:
         checkpoint = load_checkpoint(path.parent, name)
@@ -163,38 +165,39 @@ def _load(name: str, path: Path, content: bytes) -> tuple[Any, dict | None]:
         reason = error
     if name == "MLPAE":
         if re.fullmatch(rb"[0-9a-f]{64}", content[-64:]):
-            raise reason  # with a checksum at its end, it was one of ours
+            raise reason  # a checksum at its end: it was saved by this lab
         try:
-            return graph_of(content), None
-        except Exception as error:  # a damaged file can raise anything at all
-            raise OSError(f"no usable model: {textwrap.shorten(str(error), 200)}") from None
+            graph = graph_of(content)
+            return MLPAutoencoder(graph, min(sizes_of(graph)), []), None
+        except Exception as error:  # a damaged file can raise any exception
+            raise UserError(f"no usable model: {textwrap.shorten(str(error), 200)}") from None
     try:
         weights = load_values(path)
         if all(isinstance(weight, torch.Tensor) for weight in weights.values()):
             return None, None
     except Exception as error:
-        raise OSError(f"no state_dict that loads safely: {textwrap.shorten(str(error), 200)}") from None
+        raise UserError(f"no state_dict that loads safely: {textwrap.shorten(str(error), 200)}") from None
     raise reason
 
 
 def _compute_losses(
     name: str, model: Any, checkpoint: dict | None, photos: str, drawn: bool
 ) -> tuple[dict[str, float], str]:
-    """Losses on "train" and "valid" photos, or on "all" where nobody knows which these were; or why there are none."""
+    """Losses on "train" and "valid" photos, or on "all" if the split is unknown; or why there are none."""
     if model is None:
         return {}, "a state_dict with layers of the student's own; look at the log and the pictures"
     if checkpoint:
         width, height = checkpoint["image_size"]
     else:
-        numbers = sizes_of(model)[0]
-        width = height = math.isqrt(numbers // 3)
-        if not numbers == sizes_of(model)[-1] == 3 * width * height:
-            return {}, "it does not lead from square images to such"
+        sizes = sizes_of(model.graph)
+        width = height = math.isqrt(sizes[0] // 3)
+        if not sizes[0] == sizes[-1] == 3 * width * height:
+            return {}, "its input and output are not square images"
         if drawn:
             return {}, "there are no photos here; give them by --data-root"
     if width * height > LARGEST_IMAGE:
         return {}, f"images of {width} x {height} pixels are too large"
-    flowers = read_flowers(photos, width, height)
+    flowers = read_photos(photos, (width, height))
     if checkpoint:
         training, validation = flowers.split(checkpoint["settings"]["split_seed"])
         if training.fingerprint() != checkpoint["data"]["fingerprint"]:
@@ -206,22 +209,16 @@ def _compute_losses(
 
 
 def _loss(model: Any, photos: FlowerDataset) -> float:
-    """The loss as training has it, in batches of 16."""
-    loader = DataLoader(photos, 16, collate_fn=tuple)
-    if not isinstance(model, BaseGraph):
-        return validate(model, loader, TASKS[model.name])["Loss"]
-    total = 0.0
-    for images, _ in loader:
-        x = images.flatten(1).numpy()
-        total += MSE().forward(model.forward(x), x) * len(x)
-    return total / len(photos)
+    """The loss as in training, in batches of 16."""
+    loss, _ = validate(model, DataLoader(photos, 16, collate_fn=tuple), CRITERIA[model.name])
+    return loss
 
 
 # Logs
 
 
 def _log(part: str, name: str, path: Path, losses: dict[str, float]) -> Iterator[Check]:
-    """The checks of a log, against the handout and against the losses of the model, if there are any."""
+    """The checks of a log, against the handout and against the computed losses of the model, if there are any."""
     try:
         epochs = _epochs(_read(path))
     except OSError as error:
@@ -243,7 +240,7 @@ def _log(part: str, name: str, path: Path, losses: dict[str, float]) -> Iterator
 
 
 def _epochs(content: bytes) -> dict[int, tuple[float, float]]:
-    """The losses (train, valid) by epoch, in whatever words; PowerShell writes a log as UTF-16."""
+    """The losses (train, valid) by epoch, of a log in any wording; PowerShell writes logs in UTF-16."""
     text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", errors="replace")
     lines = (EPOCH_LINE.search(line[:1000]) for line in text.splitlines())
     return {int(line[1]): (float(line[2]), float(line[3])) for line in lines if line}
@@ -261,10 +258,10 @@ def _in_words(losses: Iterable[float]) -> str:
 def _agree(
     logged_train: float, logged_valid: float, train: float = 0, valid: float = 0, all: float | None = None
 ) -> bool:
-    """Whether the losses in a log can be those of a model with such losses.
+    """Whether the losses in a log agree with computed losses.
 
-    The training loss in a log is that of a model still learning, and on mirrored photos for some: it may be off by a
-    quarter. So may the loss on all photos, which is somewhere between the two.
+    The training loss in a log is measured during training, for some models on flipped photos: it may differ by a
+    quarter. So may the loss on all photos, which lies between the two.
     """
     if all is not None:
         return 0.75 * min(logged_train, logged_valid) <= all <= 1.25 * max(logged_train, logged_valid)

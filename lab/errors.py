@@ -1,0 +1,37 @@
+"""Errors that users can do something about: reported in one line, without a traceback."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Wrong input, or trouble with the user's files: says what was found, what was expected and what to do."""
+
+
+def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
+    """Decorates a script's ``main``: a UserError is printed in one line on stderr, with exit status 2.
+
+    Ctrl-C ends in one line and exit status 130. Any other exception is a bug, and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def wrapper(argv: list[str] | None = None) -> None:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of folders may not fit the terminal's encoding
+        try:
+            return main(argv)
+        except UserError as error:
+            print(f"{Path(sys.argv[0]).name}: error: {one_line(str(error))}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except KeyboardInterrupt as interrupt:
+            print(str(interrupt) or "Interrupted.", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return wrapper
+
+
+def one_line(text: str) -> str:
+    """Untrusted text, made safe for a terminal: in one line, and without control characters."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))

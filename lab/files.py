@@ -1,0 +1,74 @@
+"""Files: atomic writes, copies of earlier results, and folders that can be written."""
+
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lab.errors import UserError
+
+
+def prepare_folder(folder: str | Path) -> None:
+    """Creates ``folder``, and writes a test file, so that a wrong folder is reported before hours of training.
+
+    Raises:
+        UserError: it cannot be created, or not be written to.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        found = f"{folder}: expected a folder to write in, found: {error.strerror}"
+        raise UserError(f"{found}; give another one") from None
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[io.BytesIO]:
+    """Gives a buffer; at the end, its content atomically replaces the file at ``path``.
+
+    Whatever goes wrong, ``path`` then holds the old file or the new one, whole.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    yield buffer
+    path = Path(path)
+    unfinished = ""
+    try:
+        handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".unfinished")
+        with open(handle, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(unfinished, 0o644)
+        os.replace(unfinished, path)
+    except BaseException as error:
+        if unfinished:
+            Path(unfinished).unlink(missing_ok=True)  # missing, if Ctrl-C came just after the replacement
+        if isinstance(error, OSError):
+            found = f"{path}: could not be written ({error.strerror or error})"
+            raise UserError(f"{found}; what was there before still is") from None
+        raise
+
+
+def remove_unfinished(folder: str | Path, name: str) -> None:
+    """Removes the temporary files of killed trainings of a model; only for the holder of the lock on its files."""
+    for leftover in Path(folder).glob(f".*_{name}.*.unfinished"):
+        leftover.unlink()
+
+
+def keep_previous(path: str | Path) -> None:
+    """Copies the file of an earlier run, if there is one, so that this run does not overwrite it."""
+    path = Path(path)
+    if path.exists():
+        previous = path.with_name(f"{path.stem}.previous{path.suffix}")
+        with atomic_write(previous) as file:
+            file.write(path.read_bytes())
+        tqdm.write(f"Kept {path.name} of an earlier run as {previous}.", file=sys.stderr)  # above a progress bar

@@ -1,0 +1,287 @@
+"""What a training needs around its loop over the epochs: the log, files, resuming, and the lock on them.
+
+After each epoch, models/LastEpoch_X.pth holds what the next one needs: parameters, optimizer, random states, history.
+With ``--resume`` the training continues from there, and ends with the same bytes as one that was never interrupted.
+"""
+
+import argparse
+import csv
+import io
+import math
+import reprlib
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch.utils.data import DataLoader
+
+from data_processor import FlowerDataset
+from lab.checkpoint import CheckpointError, checkpoint_path, load_values, save_checkpoint, save_values
+from lab.command_line import log, progress
+from lab.errors import UserError
+from lab.files import atomic_write, keep_previous, prepare_folder, remove_unfinished
+from lab.handout import asked_losses
+from lab.processes import gather, rank
+
+# Settings of where files are, which a resumed training may change.
+LOCATIONS = {"data_root", "drawn_root", "model_dir", "log_dir", "strict", "tensorboard", "resume"}
+
+
+class TrainingRun:
+    """One run of a training script, around its loop over the epochs.
+
+        with TrainingRun(args, "AE", training, validation, parts=[model, optimizer]) as run:
+            for epoch in run.epochs():
+                ...
+                run.log(epoch, train_loss, valid_loss)
+                if valid_loss < run.best_loss:
+                    run.save_best(model, epoch, train_loss, valid_loss)
+                elif epoch - run.best_epoch >= args.patience:
+                    break
+
+    Entering it locks the files of this model and restores what ``--resume`` needs; leaving it logs the summary.
+
+    Args:
+        args: the flags of the training; ``settings`` of the checkpoint.
+        name: of the model.
+        training: loader of the training photos.
+        validation: loader of the validation photos.
+        parts: all that changes in training and is needed to resume, each with ``state_dict`` and ``load_state_dict``.
+        digits: decimals of a loss in the log.
+
+    Attributes:
+        best_loss: the lowest validation loss so far; infinite before the first epoch.
+        best_epoch: its epoch.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        name: str,
+        training: DataLoader,
+        validation: DataLoader,
+        parts: Sequence[Any],
+        digits: int = 4,
+    ) -> None:
+        photos: Any = training.dataset
+        assert isinstance(photos, FlowerDataset)
+        self.args, self.name, self.loader, self.parts, self.digits = args, name, training, parts, digits
+        self.settings = {key: value for key, value in vars(args).items() if key != "resume"}
+        self.data = {"root": str(photos.root), "fingerprint": photos.fingerprint()}
+        self.begun_with = {key: value for key, value in self.settings.items() if key not in LOCATIONS}
+        self.begun_with["photos"] = self.data["fingerprint"]
+        self.model_path = checkpoint_path(args.model_dir, name)
+        self.state_path = Path(args.model_dir, f"LastEpoch_{name}.pth")
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {"epoch": 0, "train_loss": math.inf, "valid_loss": math.inf}
+        self.finished = False  # no epoch is left, or early stopping
+        self.first_process = rank() == 0
+        self._earlier_run_kept = False
+        self._saved_epochs = 0
+        shown = self.settings | {"image_size": "{}x{}".format(*args.image_size)}
+        log("Settings: " + ", ".join(f"{key} {value}" for key, value in shown.items()))
+        validation_photos: Any = validation.dataset
+        log(f"Data: {photos.root}, {len(photos)} training and {len(validation_photos)} validation photos")
+
+    @property
+    def best_loss(self) -> float:
+        return self.best["valid_loss"]
+
+    @property
+    def best_epoch(self) -> int:
+        return self.best["epoch"]
+
+    def __enter__(self) -> "TrainingRun":
+        with ExitStack() as stack:
+            if self.first_process:
+                self._lock(stack)
+            self._show_in_tensorboard = self._open_tensorboard(stack)
+            self._bar = stack.enter_context(progress(None, f"Training {self.name}", self.args.epochs, "epoch"))
+            if self.args.resume:
+                self._resume()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, error_type: Any, error: Any, traceback: Any) -> None:
+        with self._stack:
+            if error_type is None:
+                self.finished = True
+                self._save_epoch()
+        if error_type is KeyboardInterrupt:
+            raise KeyboardInterrupt("Interrupted. To resume, give the same command with --resume.") from None
+        if error_type is None:
+            self._log_summary()
+
+    def epochs(self) -> Iterator[int]:
+        """The numbers of the epochs that are left, from 1; after each, saves what is needed to resume."""
+        while not self.finished and len(self.history) < self.args.epochs:
+            epoch = len(self.history) + 1
+            if hasattr(self.loader.sampler, "set_epoch"):  # a DistributedSampler, which then shuffles anew
+                self.loader.sampler.set_epoch(epoch)
+            yield epoch
+            self._save_epoch()
+
+    def log(self, epoch: int, train_loss: float, valid_loss: float, terms: dict[str, float] | None = None) -> None:
+        """Prints the line of an epoch; ``terms`` are further figures of the validation, by name.
+
+        Raises:
+            SystemExit: a loss is not a finite number; the best model so far is kept.
+        """
+        losses = {"Train Loss": train_loss, "Valid Loss": valid_loss}
+        losses |= {f"Valid {name}": value for name, value in (terms or {}).items()}
+        log(f"Epoch: {epoch}, {self._in_words(losses)}")
+        if not math.isfinite(train_loss + valid_loss):
+            raise SystemExit(f"Stopped: loss no longer a number in epoch {epoch}; lower --lr, now {self.args.lr:g}")
+        self.history.append({"Epoch": epoch, **losses})
+
+    def save_best(self, model: Any, epoch: int, train_loss: float, valid_loss: float) -> None:
+        """Saves the checkpoint of the best model so far, atomically."""
+        self.best = {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "settings": self.settings}
+        if self.first_process:
+            if not self._earlier_run_kept:
+                self._keep_earlier_run()
+            parts = {
+                "name": self.name,
+                "model": model,
+                "encoding_dim": self.args.encoding_dim,
+                "image_size": list(self.args.image_size),
+                "data": self.data,
+            }
+            save_checkpoint(parts | self.best, self.model_path)
+
+    def _lock(self, stack: ExitStack) -> None:
+        """Keeps other trainings of this model out of the folder; the system frees the lock when the process ends."""
+        try:
+            stack.enter_context(FileLock(Path(self.args.model_dir, f".BestModel_{self.name}.lock"), timeout=0))
+        except Timeout:
+            found = f"{self.args.model_dir}: found another training of {self.name} at work in this folder"
+            raise UserError(f"{found}; wait for its end, or give another --model-dir") from None
+        remove_unfinished(self.args.model_dir, self.name)
+        remove_unfinished(self.args.log_dir, self.name)
+
+    def _keep_earlier_run(self) -> None:
+        """Copies the files of an earlier run before they are overwritten.
+
+        The state without epochs tells a resumed run that this is done, so that it does not copy its own files too.
+        """
+        keep_previous(self.model_path)
+        keep_previous(self.state_path)
+        save_values({"begun_with": self.begun_with, "history": []}, self.state_path)
+        self._earlier_run_kept = True
+
+    def _open_tensorboard(self, stack: ExitStack) -> Callable[[dict[str, float]], None]:
+        """A function that writes an epoch of the history for TensorBoard, if the flag is given."""
+        if "tensorboard" not in self.args or not self.first_process:
+            return lambda row: None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            found = "--tensorboard: found no TensorBoard"
+            raise UserError(f"{found}; pip install tensorboard, or leave the flag out") from None
+        folder = Path(self.args.tensorboard, self.name)
+        prepare_folder(folder)
+        # purge_step: a resumed training writes its whole history again, in place of what is there.
+        writer = stack.enter_context(SummaryWriter(folder, purge_step=1))
+
+        def show(row: dict[str, float]) -> None:
+            for key, value in row.items():
+                if key != "Epoch":
+                    which, what = key.split(maxsplit=1)  # as in "Valid Squared Error"
+                    writer.add_scalar(f"{what}/{which}".replace(" ", "_"), value, row["Epoch"])
+            writer.flush()
+
+        return show
+
+    def _save_epoch(self) -> None:
+        """Saves the history and the state after the latest epoch, unless that is done."""
+        if len(self.history) > self._saved_epochs:
+            random_states = gather(torch.get_rng_state())
+            if self.first_process:
+                self._save_history()
+                state = {
+                    "begun_with": self.begun_with,
+                    "history": self.history,
+                    "best": self.best,
+                    "finished": self.finished,
+                    "parts": [part.state_dict() for part in self.parts],
+                    "order": self.loader.generator.get_state(),
+                    "random": random_states,
+                    "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+                }
+                save_values(state, self.state_path)
+            self._saved_epochs = len(self.history)
+            self._show_in_tensorboard(self.history[-1])
+            self._bar.update()
+
+    def _save_history(self) -> None:
+        """Writes the losses of all epochs so far as CSV, an epoch per line."""
+        with atomic_write(Path(self.args.log_dir, f"history_{self.name}.csv")) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            writer = csv.DictWriter(text, self.history[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.history)
+            text.detach()
+
+    def _resume(self) -> None:
+        """Restores the state of an interrupted training, if there is one.
+
+        Raises:
+            CheckpointError: it is damaged, or of a training with other settings.
+        """
+        if not self.state_path.exists():
+            if self.first_process:
+                print(f"Found no {self.state_path} to resume: starting from the beginning.", file=sys.stderr)
+            return
+        try:
+            state = load_values(self.state_path)
+            before = state["begun_with"]
+            changed = [key for key, value in self.begun_with.items() if before[key] != value]
+            if not changed and state["history"]:
+                self._restore(state)
+        except Exception as error:  # a damaged file can raise any exception
+            reason = textwrap.shorten(str(error), 300)
+            raise CheckpointError(
+                f"{self.state_path}: found nothing to resume in it ({reason}); train without --resume"
+            ) from None
+        if changed:
+            found = ", ".join(f"{key} {self.begun_with[key]} now, {reprlib.repr(before[key])} then" for key in changed)
+            raise CheckpointError(
+                f"{self.state_path}: begun with other settings ({found}); give those, or train without --resume"
+            )
+        self._earlier_run_kept = True
+        log(f"Resumed after epoch {len(self.history)}")
+        self._bar.update(len(self.history))
+        for row in self.history:
+            self._show_in_tensorboard(row)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        best, history = state["best"], state["history"]
+        if not (1 <= best["epoch"] <= len(history) and all(row.keys() == history[0].keys() for row in history)):
+            raise ValueError("its history and its best epoch do not fit each other")
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+        self.loader.generator.set_state(state["order"])
+        if rank() < len(state["random"]):
+            torch.set_rng_state(state["random"][rank()])
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"])
+        self.best, self.history, self.finished = best, history, state["finished"]
+        self._saved_epochs = len(history)
+
+    def _log_summary(self) -> None:
+        if len(self.history) < self.args.epochs:
+            log(f"Stopped early: no better model in {self.args.patience} epochs")
+        losses = {"Train Loss": self.best["train_loss"], "Valid Loss": self.best["valid_loss"]}
+        log(f"Best epoch: {self.best_epoch}, {self._in_words(losses)}")
+        if asked := asked_losses(self.name, self.settings.get("optimizer")):
+            limits = ", ".join(f"{which} loss below {limit:g}" for which, limit in asked.items())
+            met = all(self.best[f"{which}_loss"] < limit for which, limit in asked.items())
+            log(f"Asked by the handout: {limits}: {'met' if met else 'not met'}")
+
+    def _in_words(self, losses: dict[str, float]) -> str:
+        return ", ".join(f"{name}: {value:.{self.digits}f}" for name, value in losses.items())
