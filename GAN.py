@@ -85,10 +85,7 @@ class GAN(nn.Module):
         latent = torch.randn(n, self.encoding_dim, device=next(self.parameters()).device)
         return self.generator(latent)
 
-    @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """As ``generate``, without gradients."""
-        return self.generate(n)
+    sample = torch.no_grad()(generate)
 
 
 def augment(images: Tensor) -> Tensor:

@@ -88,17 +88,13 @@ def read_flowers(
 ) -> FlowerDataset:
     """All photos below ``root`` as a FlowerDataset of IMG_WIDTH x IMG_HEIGHT pixels.
 
-    As in torchvision's ImageFolder, each folder in ``root`` is a class, and each file below it with a file name
-    extension of a picture is a photo of that class; hidden files and folders, those with a dot before their name, are
-    skipped. A file that cannot be read as a picture is left out and named on stderr.
-
-    Args:
-        strict: raise an error instead, if a file cannot be read.
-        log_dir: where the files that were left out are listed, if they are more than ten.
-        quiet: show no progress bar.
+    As in torchvision's ImageFolder, each folder in ``root`` is a class, and each file below it with the extension of a
+    picture is a photo of that class. Hidden files and folders are skipped. A file that cannot be read as a picture is
+    left out and named on stderr; more than ten are also listed in ``log_dir``. ``quiet``: without a progress bar.
 
     Raises:
-        OSError: ``root`` is not a folder, or holds fewer than the two photos that a split needs; or ``strict``.
+        OSError: ``root`` is not a folder, or holds fewer than the two photos that a split needs; or a file cannot be
+            read, if ``strict``.
     """
     given, root = root, Path(root)
     layout = f"expected a folder of class folders with photos in them, such as {root}/astilbe/1.jpg"
@@ -242,14 +238,10 @@ def random_horizontal_flip(images: Tensor) -> Tensor:
 def show_images(
     images: Tensor | np.ndarray, save_path: str | Path | IO[bytes] | None = None, columns: int = 8
 ) -> Image.Image:
-    """Pictures in a grid, ``columns`` in a row.
+    """Pictures (N, 3, H, W) in [0, 1], values outside clipped, in a grid with ``columns`` in a row.
 
-    Args:
-        images: (N, 3, H, W), a tensor or an array, in [0, 1]; values outside are clipped.
-        save_path: the path of a PNG file, or a file open for writing; None: not saved.
-
-    Returns:
-        The grid as a Pillow image: a notebook displays it, ``.show()`` opens it in a window.
+    ``save_path`` is the path of a PNG file, or a file open for writing. Returns the grid as a Pillow image: a notebook
+    displays it, ``.show()`` opens it in a window.
     """
     return _draw_rows([_rows(images, columns)], save_path)
 
@@ -274,13 +266,9 @@ def _rows(images: Tensor | np.ndarray, columns: int) -> list[np.ndarray]:
     return [pixels[i : i + columns] for i in range(0, len(pixels), columns)]
 
 
-def _draw_rows(
-    groups: Sequence[Sequence[np.ndarray]],
-    save_path: str | Path | IO[bytes] | None,
-    gap: int = 4,
-    group_gap: int = 20,
-) -> Image.Image:
+def _draw_rows(groups: Sequence[Sequence[np.ndarray]], save_path: str | Path | IO[bytes] | None) -> Image.Image:
     """Draws rows of pixels as one picture, the rows of a group close together, and saves it as PNG."""
+    gap, group_gap = 4, 20
     columns, height, width, _ = groups[0][0].shape
     group_height = len(groups[0]) * (height + gap) - gap
     size = columns * (width + gap) - gap, len(groups) * (group_height + group_gap) - group_gap

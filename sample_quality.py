@@ -35,11 +35,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def usable_checkpoints(model_dir: str, image_size: Sequence[int], fingerprint: str) -> list[dict[str, Any]]:
-    """The checkpoints in ``model_dir`` of models trained on these photos at this size; names the others on stderr.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The checkpoints of models trained on these photos at this size; names others on stderr. UserError if none."""
     from lab.checkpoint import checkpoint_path, load_checkpoint
 
     usable = []
@@ -62,19 +58,13 @@ def usable_checkpoints(model_dir: str, image_size: Sequence[int], fingerprint: s
 
 
 def nearest(images: Any, photos: Any) -> tuple[Any, Any]:
-    """The distance of each image to the nearest of the photos and their mirror images, and the position of that photo.
-
-    Args:
-        images: (M, 3, H, W) in [0, 1].
-        photos: (N, 3, H, W) in [0, 1].
-
-    Returns:
-        Root mean squared differences of pixels (M,), and positions in ``photos`` (M,).
+    """For images (M, 3, H, W) and photos (N, 3, H, W), both in [0, 1]: the distance of each image to the nearest photo
+    or mirrored photo, as the root mean squared difference of pixels (M,), and the position of that photo (M,).
     """
     import torch
 
-    both_ways = [torch.cdist(images.flatten(1), way.flatten(1)) for way in (photos, photos.flip(3))]
-    distances, positions = torch.minimum(*both_ways).min(dim=1)
+    flipped_too = [torch.cdist(images.flatten(1), way.flatten(1)) for way in (photos, photos.flip(3))]
+    distances, positions = torch.minimum(*flipped_too).min(dim=1)
     return distances / images[0].numel() ** 0.5, positions
 
 

@@ -23,9 +23,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Trains a model of Parts 3 and 4 on photos of flowers.")
     models = [name for name in MODELS if name != "MLPAE"]
     parser.add_argument("--model", choices=models, required=True, default=argparse.SUPPRESS, help="which one")
-    parser.add_argument(
-        "--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="SGD: without momentum, for AE and VAE"
-    )
+    parser.add_argument("--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="plain SGD: for AE and VAE")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
     add_training_flags(parser, models)
     args = parser.parse_args(argv)
@@ -95,17 +93,18 @@ def main(argv: list[str] | None = None) -> None:
         optimizer = torch.optim.AdamW(
             model.parameters(), args.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.lr, total_steps=args.epochs * len(training), cycle_momentum=False
-    )
+    steps = args.epochs * len(training)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, steps, cycle_momentum=False)
     best, parts = model, [model, optimizer, scheduler]
     if settings.averaged:
         averaged = moving_average(model, optimizer)
         best, parts = averaged.module, [*parts, averaged]
     network = model
     if process_count() > 1:
-        if criterion.summed and args.optimizer == "SGD":  # DistributedDataParallel averages what should be a sum
-            raise UserError(f"--optimizer: found SGD with {process_count()} processes, expected AdamW for {args.model}")
+        # The GAN's batch norms need whole batches; SGD would need the sum of the gradients, and not their average.
+        if args.model == "GAN" or (criterion.summed and args.optimizer == "SGD"):
+            found = f"found {process_count()} processes, expected one for {args.model} with {args.optimizer}"
+            raise UserError(f"{found}; leave torchrun out")
         network = DistributedDataParallel(model)
         torch.manual_seed(args.seed + rank())  # other random numbers in each process
 

@@ -15,7 +15,6 @@ import torch
 from PIL import Image, ImageChops
 from torch.utils.data import DataLoader
 
-from data_processor import FlowerDataset
 from grading.course_models import graph_of, sizes_of
 from lab.checkpoint import CheckpointError, load_checkpoint, load_values
 from lab.errors import UserError
@@ -42,13 +41,7 @@ class Check(NamedTuple):
 def checks_of(folder: Path, photos: str, drawn: bool) -> Iterator[Check]:
     """All checks of a submission, part by part; of the optional parts, those that were handed in.
 
-    Args:
-        folder: the submission.
-        photos: the folder of the photos, to compute losses on.
-        drawn: whether it is the stand-in set instead.
-
-    Raises:
-        UserError: ``photos`` is not a folder of photos.
+    The losses are computed on ``photos``, a folder of photos, or of the stand-in set if ``drawn``; UserError if not.
     """
     for file in CODE["Part 1"]:
         yield Check("Part 1", file, *_code(folder / file))
@@ -82,11 +75,7 @@ def _shown(path: Path) -> str:
 
 
 def _read(path: Path, largest: int = LARGEST) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        OSError: it is missing, not a file, or larger than ``largest`` bytes.
-    """
+    """The bytes of a file; OSError if it is missing, not a file, or larger than ``largest`` bytes."""
     if not path.exists():
         others = {other.name for other in path.parent.iterdir()} if path.parent.is_dir() else set()
         others -= {asked.name for name in PARTS.values() for asked in _files(Path(), name).values()}
@@ -153,11 +142,7 @@ def _model(part: str, name: str, path: Path, photos: str, drawn: bool) -> Genera
 
 
 def _load(name: str, path: Path, content: bytes) -> tuple[Any, dict | None]:
-    """The model in a file, and its checkpoint, or None if it was not saved by this lab.
-
-    Raises:
-        UserError: it cannot be loaded without executing what is in it.
-    """
+    """The model in a file, and its checkpoint, or None if it was not saved by this lab; UserError if it is not safe."""
     try:
         checkpoint = load_checkpoint(path.parent, name)
         return checkpoint["model"], checkpoint
@@ -205,13 +190,8 @@ def _compute_losses(
         sets = {"train": training, "valid": validation}
     else:
         sets = {"all": flowers}
-    return {which: _loss(model, some) for which, some in sets.items()}, ""
-
-
-def _loss(model: Any, photos: FlowerDataset) -> float:
-    """The loss as in training, in batches of 16."""
-    loss, _ = validate(model, DataLoader(photos, 16, collate_fn=tuple), CRITERIA[model.name])
-    return loss
+    loaders = {which: DataLoader(some, 16, collate_fn=tuple) for which, some in sets.items()}
+    return {which: validate(model, loader, CRITERIA[name])[0] for which, loader in loaders.items()}, ""
 
 
 # Logs

@@ -23,8 +23,7 @@ PARAMETERS = [("weight", "bias"), ("W", "b"), ("w", "b")]  # names of attributes
 def graph_of(content: bytes) -> BaseGraph:
     """The graph in a pickle, whatever the name of its class; its weights keep their dtype, float32 or float64.
 
-    Raises:
-        Exception: of any type, if the pickle is damaged, or holds anything but a chain of known nodes.
+    A pickle that is damaged, or holds anything but a chain of known nodes, raises any exception.
     """
     found = list(_nodes_in(read_pickle(content, most_steps=MOST_STEPS), iter(range(MOST_STEPS))))
     if not any(type(node).__name__.lower() == "linear" for node in found):

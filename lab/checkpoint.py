@@ -39,14 +39,9 @@ from lab.files import atomic_write
 from lab.mlp_autoencoder import MLPAutoencoder
 from lab.untrusted_pickle import NUMPY, array_of, origin_of, read_pickle
 
-# Module and class of each PyTorch model, imported when needed: the training of Part 2 needs none of them.
-PYTORCH_MODELS = {
-    "AE": ("Autoencoder", "Autoencoder"),
-    "VAE": ("VarAutoencoder", "VarAutoencoder"),
-    "VAE_calibrated": ("VarAutoencoder", "VarAutoencoder"),
-    "GAN": ("GAN", "GAN"),
-    "DDPM": ("Diffusion", "Diffusion"),
-}
+# The class of each PyTorch model, and the file it is in: imported when needed, since Part 2 needs none of them.
+PYTORCH_MODELS = {"AE": "Autoencoder", "VAE": "VarAutoencoder", "GAN": "GAN", "DDPM": "Diffusion"}
+PYTORCH_MODELS["VAE_calibrated"] = "VarAutoencoder"  # the same network, trained with another loss
 
 
 class CheckpointError(UserError):
@@ -55,9 +50,9 @@ class CheckpointError(UserError):
 
 def new_model(name: str, encoding_dim: int | None, image_size: Sequence[int]) -> Any:
     """A PyTorch model with initial weights, by the name that ``--model`` gives it."""
-    module, class_name = PYTORCH_MODELS[name]
-    model = getattr(importlib.import_module(module), class_name)(encoding_dim, image_size)
-    model.name = name  # VAE and VAE_calibrated are the same network, trained with different losses
+    class_name = PYTORCH_MODELS[name]
+    model = getattr(importlib.import_module(class_name), class_name)(encoding_dim, image_size)
+    model.name = name
     return model
 
 
@@ -108,11 +103,7 @@ def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
 
 
 def load_values(path: str | Path) -> Any:
-    """The values in a file that ``save_values`` wrote; nothing in it is executed.
-
-    Raises:
-        Exception: of any type, if the file is damaged.
-    """
+    """The values in a file of ``save_values``; nothing in it is executed, but a damaged one raises any exception."""
     content = _read(path)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = archive.infolist()

@@ -36,10 +36,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_training_flags(parser: Parser, models: Sequence[str]) -> None:
-    """Adds the flags that all trainings share.
-
-    Where the models have different defaults, a flag is absent from the arguments until ``fill_defaults``.
-    """
+    """Adds the flags of all trainings; one whose default depends on the model is absent until ``fill_defaults``."""
 
     def add(flag: str, kind: Callable[[str], float], words: str, if_none: str = "") -> None:
         field = flag.replace("-", "_")
@@ -50,10 +47,9 @@ def add_training_flags(parser: Parser, models: Sequence[str]) -> None:
                 owners.setdefault(getattr(settings, field), []).append(owner)
         default, *others = owners
         if others:
-            values = [
-                f"{if_none if value is None else value} for {', '.join(names)}" for value, names in owners.items()
-            ]
-            default, words = argparse.SUPPRESS, f"{words} (default: {'; '.join(values)})"
+            shown = {value: if_none if value is None else value for value in owners}
+            values = "; ".join(f"{shown[value]} for {', '.join(names)}" for value, names in owners.items())
+            default, words = argparse.SUPPRESS, f"{words} (default: {values})"
         parser.add_argument(f"--{flag}", type=kind, default=default, help=words)
 
     parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
@@ -87,11 +83,7 @@ def fill_defaults(args: argparse.Namespace, settings: Settings) -> None:
 
 
 def log(line: str) -> None:
-    """Prints a line of the log on stdout, at once, and above any progress bar.
-
-    Raises:
-        UserError: stdout cannot be written.
-    """
+    """Prints a line of the log on stdout, at once, and above any progress bar; UserError if that fails."""
     try:
         with tqdm.external_write_mode():
             print(line, flush=True)

@@ -14,11 +14,7 @@ from lab.errors import UserError
 
 
 def prepare_folder(folder: str | Path) -> None:
-    """Creates ``folder``, and writes a test file, so that a wrong folder is reported before hours of training.
-
-    Raises:
-        UserError: it cannot be created, or not be written to.
-    """
+    """Creates ``folder``, and writes a test file; a UserError here is better than one after hours of training."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -32,10 +28,7 @@ def prepare_folder(folder: str | Path) -> None:
 def atomic_write(path: str | Path) -> Iterator[io.BytesIO]:
     """Gives a buffer; at the end, its content atomically replaces the file at ``path``.
 
-    Whatever goes wrong, ``path`` then holds the old file or the new one, whole.
-
-    Raises:
-        UserError: the file cannot be written.
+    Whatever goes wrong, ``path`` holds the old file or the new one, whole; UserError if it cannot be written.
     """
     buffer = io.BytesIO()
     yield buffer

@@ -121,9 +121,6 @@ def validate_pictures(model: Any, photos: Any) -> tuple[float, dict[str, float]]
 
     The features are those of another random network than in sample_quality.py. First, the statistics of the
     generator's batch norms are computed again, since its weights are an average and training's are of other weights.
-
-    Raises:
-        UserError: there is no distance to a single photo.
     """
     images, _ = photos[:]
     if len(images) < 2:

@@ -36,11 +36,7 @@ STYLE: dict[Any, Any] = {
 
 
 def read_history(path: str | Path) -> list[dict[str, float]]:
-    """The losses of each epoch, by name, from the file that the training wrote.
-
-    Raises:
-        UserError: the file cannot be read, or is not a history.
-    """
+    """The losses of each epoch, by name, from the file that the training wrote; UserError if it is not a history."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

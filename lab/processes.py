@@ -23,15 +23,9 @@ from lab.errors import UserError
 
 
 def join_processes(device: str) -> str:
-    """Joins the process group, if torchrun has started one; returns the device of this process.
+    """Joins the process group, if torchrun has started one; returns the device of this process, of type ``device``.
 
-    Only the first process has a log and progress bars.
-
-    Args:
-        device: "cpu" or "cuda"; with "cuda", each process gets its own GPU.
-
-    Raises:
-        UserError: there are fewer GPUs than processes.
+    With "cuda", each process gets its own GPU; UserError if there are too few. Only process 0 has a log.
     """
     if not distributed.is_torchelastic_launched():
         return device

@@ -4,7 +4,6 @@ After each epoch, models/LastEpoch_X.pth holds what the next one needs: paramete
 With ``--resume`` the training continues from there, and ends with the same bytes as one that was never interrupted.
 """
 
-import argparse
 import csv
 import io
 import math
@@ -18,9 +17,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch.utils.data import DataLoader
 
-from data_processor import FlowerDataset
 from lab.checkpoint import CheckpointError, checkpoint_path, load_values, save_checkpoint, save_values
 from lab.command_line import log, progress
 from lab.errors import UserError
@@ -33,72 +30,45 @@ LOCATIONS = {"data_root", "drawn_root", "model_dir", "log_dir", "strict", "tenso
 
 
 class TrainingRun:
-    """One run of a training script, around its loop over the epochs.
+    """One run of a training script, around its loop over the epochs: ``with TrainingRun(...) as run``.
 
-        with TrainingRun(args, "AE", training, validation, parts=[model, optimizer]) as run:
-            for epoch in run.epochs():
-                ...
-                run.log(epoch, train_loss, valid_loss)
-                if valid_loss < run.best_loss:
-                    run.save_best(model, epoch, train_loss, valid_loss)
-                elif epoch - run.best_epoch >= args.patience:
-                    break
-
-    Entering it locks the files of this model and restores what ``--resume`` needs; leaving it logs the summary.
+    Entering it locks the files of this model, and restores the state for ``--resume``; leaving it logs the summary.
 
     Args:
         args: the flags of the training; ``settings`` of the checkpoint.
         name: of the model.
-        training: loader of the training photos.
-        validation: loader of the validation photos.
-        parts: all that changes in training and is needed to resume, each with ``state_dict`` and ``load_state_dict``.
+        training, validation: loaders of the photos.
+        parts: all that is needed to resume, each with ``state_dict`` and ``load_state_dict``.
         digits: decimals of a loss in the log.
 
     Attributes:
-        best_loss: the lowest validation loss so far; infinite before the first epoch.
-        best_epoch: its epoch.
+        best_loss, best_epoch: of the best model so far; infinite and 0 before the first epoch.
     """
 
     def __init__(
-        self,
-        args: argparse.Namespace,
-        name: str,
-        training: DataLoader,
-        validation: DataLoader,
-        parts: Sequence[Any],
-        digits: int = 4,
+        self, args: Any, name: str, training: Any, validation: Any, parts: Sequence[Any], digits: int = 4
     ) -> None:
-        photos: Any = training.dataset
-        assert isinstance(photos, FlowerDataset)
         self.args, self.name, self.loader, self.parts, self.digits = args, name, training, parts, digits
-        self.settings = {key: value for key, value in vars(args).items() if key != "resume"}
+        photos = training.dataset
         self.data = {"root": str(photos.root), "fingerprint": photos.fingerprint()}
+        self.settings = {key: value for key, value in vars(args).items() if key != "resume"}
         self.begun_with = {key: value for key, value in self.settings.items() if key not in LOCATIONS}
         self.begun_with["photos"] = self.data["fingerprint"]
         self.model_path = checkpoint_path(args.model_dir, name)
         self.state_path = Path(args.model_dir, f"LastEpoch_{name}.pth")
         self.history: list[dict[str, float]] = []
-        self.best: dict[str, Any] = {"epoch": 0, "train_loss": math.inf, "valid_loss": math.inf}
+        self.best: dict[str, Any] = {}
+        self.best_loss, self.best_epoch = math.inf, 0
         self.finished = False  # no epoch is left, or early stopping
-        self.first_process = rank() == 0
         self._earlier_run_kept = False
         self._saved_epochs = 0
         shown = self.settings | {"image_size": "{}x{}".format(*args.image_size)}
         log("Settings: " + ", ".join(f"{key} {value}" for key, value in shown.items()))
-        validation_photos: Any = validation.dataset
-        log(f"Data: {photos.root}, {len(photos)} training and {len(validation_photos)} validation photos")
-
-    @property
-    def best_loss(self) -> float:
-        return self.best["valid_loss"]
-
-    @property
-    def best_epoch(self) -> int:
-        return self.best["epoch"]
+        log(f"Data: {photos.root}, {len(photos)} training and {len(validation.dataset)} validation photos")
 
     def __enter__(self) -> "TrainingRun":
         with ExitStack() as stack:
-            if self.first_process:
+            if rank() == 0:
                 self._lock(stack)
             self._show_in_tensorboard = self._open_tensorboard(stack)
             self._bar = stack.enter_context(progress(None, f"Training {self.name}", self.args.epochs, "epoch"))
@@ -129,8 +99,7 @@ class TrainingRun:
     def log(self, epoch: int, train_loss: float, valid_loss: float, terms: dict[str, float] | None = None) -> None:
         """Prints the line of an epoch; ``terms`` are further figures of the validation, by name.
 
-        Raises:
-            SystemExit: a loss is not a finite number; the best model so far is kept.
+        Stops the training with a SystemExit if a loss is not a finite number; the best model so far is kept.
         """
         losses = {"Train Loss": train_loss, "Valid Loss": valid_loss}
         losses |= {f"Valid {name}": value for name, value in (terms or {}).items()}
@@ -142,7 +111,8 @@ class TrainingRun:
     def save_best(self, model: Any, epoch: int, train_loss: float, valid_loss: float) -> None:
         """Saves the checkpoint of the best model so far, atomically."""
         self.best = {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "settings": self.settings}
-        if self.first_process:
+        self.best_loss, self.best_epoch = valid_loss, epoch
+        if rank() == 0:
             if not self._earlier_run_kept:
                 self._keep_earlier_run()
             parts = {
@@ -165,24 +135,22 @@ class TrainingRun:
         remove_unfinished(self.args.log_dir, self.name)
 
     def _keep_earlier_run(self) -> None:
-        """Copies the files of an earlier run before they are overwritten.
-
-        The state without epochs tells a resumed run that this is done, so that it does not copy its own files too.
-        """
+        """Copies the files of an earlier run before they are overwritten."""
         keep_previous(self.model_path)
         keep_previous(self.state_path)
+        # Tells a run that resumes before its first epoch is saved that this is done, and must not be done again.
         save_values({"begun_with": self.begun_with, "history": []}, self.state_path)
         self._earlier_run_kept = True
 
     def _open_tensorboard(self, stack: ExitStack) -> Callable[[dict[str, float]], None]:
         """A function that writes an epoch of the history for TensorBoard, if the flag is given."""
-        if "tensorboard" not in self.args or not self.first_process:
+        if "tensorboard" not in self.args or rank() > 0:
             return lambda row: None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            found = "--tensorboard: found no TensorBoard"
-            raise UserError(f"{found}; pip install tensorboard, or leave the flag out") from None
+            message = "--tensorboard: found no TensorBoard; pip install tensorboard, or leave the flag out"
+            raise UserError(message) from None
         folder = Path(self.args.tensorboard, self.name)
         prepare_folder(folder)
         # purge_step: a resumed training writes its whole history again, in place of what is there.
@@ -200,8 +168,9 @@ class TrainingRun:
     def _save_epoch(self) -> None:
         """Saves the history and the state after the latest epoch, unless that is done."""
         if len(self.history) > self._saved_epochs:
-            random_states = gather(torch.get_rng_state())
-            if self.first_process:
+            cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+            random_states = gather((torch.get_rng_state(), cuda))
+            if rank() == 0:
                 self._save_history()
                 state = {
                     "begun_with": self.begun_with,
@@ -211,7 +180,6 @@ class TrainingRun:
                     "parts": [part.state_dict() for part in self.parts],
                     "order": self.loader.generator.get_state(),
                     "random": random_states,
-                    "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
                 }
                 save_values(state, self.state_path)
             self._saved_epochs = len(self.history)
@@ -228,13 +196,9 @@ class TrainingRun:
             text.detach()
 
     def _resume(self) -> None:
-        """Restores the state of an interrupted training, if there is one.
-
-        Raises:
-            CheckpointError: it is damaged, or of a training with other settings.
-        """
+        """Restores the state of an interrupted training, if there is one; CheckpointError if it does not fit."""
         if not self.state_path.exists():
-            if self.first_process:
+            if rank() == 0:
                 print(f"Found no {self.state_path} to resume: starting from the beginning.", file=sys.stderr)
             return
         try:
@@ -244,15 +208,12 @@ class TrainingRun:
             if not changed and state["history"]:
                 self._restore(state)
         except Exception as error:  # a damaged file can raise any exception
-            reason = textwrap.shorten(str(error), 300)
-            raise CheckpointError(
-                f"{self.state_path}: found nothing to resume in it ({reason}); train without --resume"
-            ) from None
+            found = f"{self.state_path}: found nothing to resume in it ({textwrap.shorten(str(error), 300)})"
+            raise CheckpointError(f"{found}; train without --resume") from None
         if changed:
             found = ", ".join(f"{key} {self.begun_with[key]} now, {reprlib.repr(before[key])} then" for key in changed)
-            raise CheckpointError(
-                f"{self.state_path}: begun with other settings ({found}); give those, or train without --resume"
-            )
+            found = f"{self.state_path}: begun with other settings ({found})"
+            raise CheckpointError(f"{found}; give those, or train without --resume")
         self._earlier_run_kept = True
         log(f"Resumed after epoch {len(self.history)}")
         self._bar.update(len(self.history))
@@ -266,12 +227,12 @@ class TrainingRun:
         for part, saved in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(saved)
         self.loader.generator.set_state(state["order"])
-        if rank() < len(state["random"]):
-            torch.set_rng_state(state["random"][rank()])
-        if state["random_cuda"] is not None:
-            torch.cuda.set_rng_state(state["random_cuda"])
-        self.best, self.history, self.finished = best, history, state["finished"]
-        self._saved_epochs = len(history)
+        for cpu, cuda in state["random"][rank() : rank() + 1]:  # none, if there are more processes than before
+            torch.set_rng_state(cpu)
+            if cuda is not None:
+                torch.cuda.set_rng_state(cuda)
+        self.best, self.best_loss, self.best_epoch = best, best["valid_loss"], best["epoch"]
+        self.history, self.finished, self._saved_epochs = history, state["finished"], len(history)
 
     def _log_summary(self) -> None:
         if len(self.history) < self.args.epochs:

@@ -73,7 +73,6 @@ def read_pickle(content: bytes, admitted: set[tuple[str, str]] | None = None, mo
     """The content of a pickle: plain values as they are, and a ``Recorded`` for every object.
 
     Args:
-        content: the pickle, and nothing after it.
         admitted: (module, name) of all that it may import; None: anything.
         most_steps: limit on its opcodes; our pickles have some hundred.
 
@@ -95,11 +94,7 @@ def origin_of(value: Any) -> tuple[str, str] | None:
 
 
 def array_of(recorded: Any) -> np.ndarray:
-    """The array of float32 or float64 that was recorded.
-
-    Raises:
-        ValueError: it is not such an array, or its bytes do not match its shape.
-    """
+    """The array of float32 or float64 that was recorded; ValueError if it is none, or has the wrong number of bytes."""
     if origin_of(recorded) in _ARRAYS:
         _, shape, dtype, column_major, content = recorded.state
     elif origin_of(recorded) in _BUFFERS:

@@ -190,6 +190,29 @@ def test_a_new_training_leaves_the_state_of_the_last_aside(flags, tmp_path):
     assert path.with_name("LastEpoch_MLPAE.previous.pth").read_bytes() == before != path.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["MLPAE", "VAE"])
+@pytest.mark.parametrize("function", ["save_checkpoint", "save_values"])
+def test_stopped_while_saving_epoch_1_the_earlier_run_is_kept(function, name, flags, tmp_path, monkeypatch):
+    """After the best model is saved, and after the state that comes before it."""
+    train(name, *flags, "--epochs", 3)
+    expected = what_is_left(tmp_path, name)
+    train(name, *flags, "--epochs", 3, "--seed", 1)
+    earlier, _ = what_is_left(tmp_path, name)
+    save = getattr(training_run, function)
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        patch.setattr(training_run, function, save_and_stop)
+        train(name, *flags, "--epochs", 3)
+    train(name, *flags, "--epochs", 3, "--resume")
+    assert what_is_left(tmp_path, name) == expected
+    [previous] = (tmp_path / "models").glob(f"BestModel_{name}.previous.*")
+    assert previous.read_bytes() == earlier
+
+
 @pytest.mark.parametrize("name", ["MLPAE", "AE"])
 def test_ctrl_c(name, flags, tmp_path):
     process = start(name, *flags, "--epochs", 5000, "--patience", 5000)

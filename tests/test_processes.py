@@ -62,6 +62,15 @@ def test_an_error_ends_all_processes(few_photos, tmp_path):
     assert "--batch-size: found 5 with 2 processes, expected a multiple of 2" in process.stderr
 
 
+@pytest.mark.parametrize(("name", "optimizer"), [("GAN", "AdamW"), ("VAE", "SGD")])
+def test_what_needs_one_process(name, optimizer, few_photos, tmp_path):
+    flags = ["--model", name, "--optimizer", optimizer, "--data-root", few_photos, "--image-size", 8, "--epochs", 1]
+    process = torchrun(*flags, *places(tmp_path))
+    assert process.returncode != 0 and process.stdout == ""
+    message = f"found 2 processes, expected one for {name} with {optimizer}; leave torchrun out"
+    assert f"train_script.py: error: {message}\n" in process.stderr
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_every_photo_is_for_one_process(count, monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
