@@ -10,6 +10,7 @@ something is not, and 2 if there is no such folder.
 import argparse
 import json
 import textwrap
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     from lab.photos import photos_or_drawn
 
     folder = Path(args.folder)
-    if not folder.is_dir():
+    if not isdir(folder):
         raise UserError(f"{folder}: no such folder; give the one that was handed in")
     photos = photos_or_drawn(args.data_root, args.drawn_root)
     checks = list(checks_of(folder, photos, drawn=photos != args.data_root))

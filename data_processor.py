@@ -161,10 +161,9 @@ def _pictures(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
             yield entry
 
 
-def _report_unusable(
-    unusable: list[str], number: int, strict: bool, log_dir: str | Path | None, shown: int = 10
-) -> None:
+def _report_unusable(unusable: list[str], number: int, strict: bool, log_dir: str | Path | None) -> None:
     """Names the files that cannot be read as pictures: on stderr, or in an OSError if ``strict``."""
+    shown = 10
     head = f"Left out {len(unusable)} of {number} files, which cannot be read as pictures:"
     lines = unusable[:shown]
     if len(unusable) > shown:

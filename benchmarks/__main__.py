@@ -19,7 +19,7 @@ import torch
 
 from lab.command_line import Parser
 from lab.errors import one_line_errors
-from lab.photos import photos_or_drawn
+from lab.photos import photos_or_drawn, read_photos
 
 SUBJECTS = ["step", "epoch", "loading", "part2"]
 
@@ -58,6 +58,7 @@ def machine() -> str:
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     data_root = photos_or_drawn(args.data_root, args.drawn_root)
+    read_photos(data_root, (24, 24))  # a UserError, if there are no photos in it
     print(machine())
     for subject in args.subjects:
         importlib.import_module(f"benchmarks.{subject}").run(data_root)

@@ -20,6 +20,7 @@ import hashlib
 import importlib
 import io
 import math
+import os
 import pickle
 import reprlib
 import textwrap
@@ -85,7 +86,7 @@ def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
         CheckpointError: there is none; or it is damaged, of another model, or inconsistent.
     """
     path = checkpoint_path(model_dir, name)
-    if not path.exists():
+    if not os.path.exists(path):
         raise CheckpointError(f"{path}: no such checkpoint; train the model first, or give its folder")
     try:
         if name in PYTORCH_MODELS:

@@ -62,6 +62,10 @@ def keep_previous(path: str | Path) -> None:
     path = Path(path)
     if path.exists():
         previous = path.with_name(f"{path.stem}.previous{path.suffix}")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: could not be kept ({error.strerror}); move it, or give another folder") from None
         with atomic_write(previous) as file:
-            file.write(path.read_bytes())
+            file.write(content)
         tqdm.write(f"Kept {path.name} of an earlier run as {previous}.", file=sys.stderr)  # above a progress bar

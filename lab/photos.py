@@ -16,10 +16,20 @@ from lab.errors import UserError
 from lab.processes import stderr_of_first_process
 
 
+@contextlib.contextmanager
+def _file_errors() -> Iterator[None]:
+    """Turns the OSErrors of reading photos, and of drawing the stand-in set, into UserErrors."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(str(error)) from None
+
+
+@_file_errors()
 def load_photos(args: argparse.Namespace, device: str = "cpu") -> tuple[DataLoader, DataLoader]:
     """(training_dataloader, validation_dataloader) by the flags of a training; see ``create_flower_dataloaders``."""
     size: tuple[int, int] = args.image_size
-    with stderr_of_first_process(), _file_errors():
+    with stderr_of_first_process():
         return create_flower_dataloaders(
             args.batch_size,
             photos_or_drawn(args.data_root, args.drawn_root),
@@ -33,35 +43,24 @@ def load_photos(args: argparse.Namespace, device: str = "cpu") -> tuple[DataLoad
         )
 
 
+@_file_errors()
 def read_photos(root: str, image_size: Sequence[int]) -> FlowerDataset:
     """All photos in ``root`` at ``image_size`` (width, height); see ``read_flowers``."""
     width, height = image_size
-    with _file_errors():
-        return read_flowers(root, width, height, quiet=no_progress())
+    return read_flowers(root, width, height, quiet=no_progress())
 
 
+@_file_errors()
 def photos_or_drawn(data_root: str, drawn_root: str) -> str:
     """``data_root`` if it exists; otherwise ``drawn_root``, where the stand-in set is drawn first, and a notice."""
     if Path(data_root).exists():
         return data_root
-    drawing = False
-    with _file_errors():
-        if not Path(drawn_root).exists():
-            Path(drawn_root).parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{drawn_root}.lock"):  # another script may be drawing them
-                drawing = not Path(drawn_root).exists()
-                if drawing:
-                    print(f"No photos at {data_root}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
-                    draw_flowers(drawn_root)
-    if not drawing:
-        print(f"No photos at {data_root}: using the drawn flowers in {drawn_root} instead.", file=sys.stderr)
+    if not Path(drawn_root).exists():
+        Path(drawn_root).parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{drawn_root}.lock"):  # another script may be drawing them
+            if not Path(drawn_root).exists():
+                print(f"No photos at {data_root}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
+                draw_flowers(drawn_root)
+                return drawn_root
+    print(f"No photos at {data_root}: using the drawn flowers in {drawn_root} instead.", file=sys.stderr)
     return drawn_root
-
-
-@contextlib.contextmanager
-def _file_errors() -> Iterator[None]:
-    """Turns the OSErrors of reading photos, and of drawing the stand-in set, into UserErrors."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(str(error)) from None

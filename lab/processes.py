@@ -66,11 +66,7 @@ def stderr_of_first_process() -> contextlib.AbstractContextManager:
 
 
 def distribute(loader: DataLoader, seed: int) -> DataLoader:
-    """The loader of this process's part of the training photos: the loader itself, if there is one process.
-
-    Raises:
-        UserError: a batch cannot be divided evenly.
-    """
+    """A loader of this process's part of the photos; UserError if a batch cannot be divided evenly."""
     count, size = process_count(), loader.batch_size or 1
     if count == 1:
         return loader

@@ -91,7 +91,7 @@ class TrainingRun:
         """The numbers of the epochs that are left, from 1; after each, saves what is needed to resume."""
         while not self.finished and len(self.history) < self.args.epochs:
             epoch = len(self.history) + 1
-            if hasattr(self.loader.sampler, "set_epoch"):  # a DistributedSampler, which then shuffles anew
+            if hasattr(self.loader.sampler, "set_epoch"):  # a DistributedSampler, which shuffles by the epoch
                 self.loader.sampler.set_epoch(epoch)
             yield epoch
             self._save_epoch()

@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_script
+from conftest import ROOT, run_script, unix
 from PIL import Image
 
+import check_submission
 import MLPAE_train_script
 import random_generation
 import sample_quality
@@ -24,6 +25,7 @@ from data_processor import create_flower_dataloaders
 from lab import drawn_flowers, handout
 from lab.checkpoint import load_checkpoint, load_values, new_model, save_checkpoint
 from lab.defaults import MODELS
+from lab.errors import UserError, one_line_errors
 from lab.generation import generate
 from lab.kernel_distance import validate_pictures
 from lab.pytorch_training import CRITERIA, validate
@@ -560,6 +562,45 @@ def test_errors_of_a_real_process_have_no_traceback(folders, tmp_path):
     assert result.returncode == 2 and result.stdout == ""
     line = f"visualization.py: error: {tmp_path / 'models' / 'BestModel_MLPAE.pkl'}: no such checkpoint"
     assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
+
+
+def test_user_errors_end_in_one_line_and_bugs_in_a_traceback(capsys):
+    for error in UserError("found\nthis"), OSError("a bug"), ValueError("a bug"):
+
+        @one_line_errors
+        def main(argv=None, error=error):
+            raise error
+
+        with pytest.raises(SystemExit if isinstance(error, UserError) else type(error)):
+            main()
+    assert capsys.readouterr().err.endswith(": error: found this\n")
+
+
+@unix
+@pytest.mark.parametrize("flag", ["--data-root", "--model-dir", "--log-dir", "--tensorboard"])
+def test_a_name_that_no_folder_can_have(flag, folders, capsys):
+    flags = [*folders, "--image-size", "8", "--epochs", "1", flag, "x" * 5000]
+    with pytest.raises(SystemExit, match="2"):
+        MLPAE_train_script.main(list(map(str, flags)))
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and "Epoch" not in out
+
+
+@unix
+def test_names_that_no_folder_can_have_where_models_are_looked_for(folders, tmp_path, capsys):
+    assert "no such checkpoint" in fails(random_generation, ["--model", "AE", "--model-dir", "x" * 5000], capsys)
+    train(folders)
+    capsys.readouterr()
+    flags = ["--model", "MLPAE", *folders[6:], "--vis-dir", "x" * 5000]
+    assert "expected a folder to write in" in fails(random_generation, flags, capsys)
+    assert "no such folder" in fails(check_submission, ["x" * 5000], capsys)
+
+
+def test_an_earlier_model_that_cannot_be_read(folders, tmp_path, capsys):
+    (tmp_path / "models" / "BestModel_MLPAE.pkl").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="2"):
+        train(folders)
+    assert "BestModel_MLPAE.pkl: could not be kept" in capsys.readouterr().err
 
 
 SCRIPTS = [
