@@ -82,8 +82,8 @@ def calibrated_VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images:
     """VAE_loss_function with the variance of the pixels fitted to the errors: Rybkin et al., Simple and Effective VAE
     Training with Calibrated Decoders (2021).
 
-    A sum of squared errors is, up to a constant, the negative log-likelihood of pixels with variance 1/2. That is a
-    hundred times the actual squared errors, so that most of the information in z would not be worth its KL divergence.
+    A sum of squared errors is, up to a constant, the negative log-likelihood of pixels with variance 1/2. That is
+    seventy times the actual squared errors, so that most of the information in z would not be worth its KL divergence.
     The maximum-likelihood variance is the mean squared error, and with it the negative log-likelihood of a batch of D
     pixels is, up to a constant, D/2 log(mean squared error). Arguments are those of VAE_loss_terms.
     """

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
     model = load_checkpoint(args.model_dir, args.model)["model"]
     prepare_folder(args.vis_dir)
-    images = generate(model, args.number, args.seed)
+    images = generate(model, args.number, args.seed)  # model.sample, which decodes random numbers, in batches
     columns = max(5, math.ceil(math.sqrt(args.number)))  # two rows of five by default, otherwise about a square
     with atomic_write(Path(args.vis_dir, f"random_images_{args.model}.png")) as file:
         show_images(images, file, columns)

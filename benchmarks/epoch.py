@@ -1,4 +1,4 @@
-"""One epoch of train_script.py (training, validation, saving), AE and VAE, batch 16, 24 x 24 pixels, AdamW."""
+"""One epoch of train_script.py (training, validation, saving), batch 16, 24 x 24 pixels, AdamW."""
 
 import subprocess
 import sys
@@ -45,4 +45,4 @@ def run(data_root: str) -> None:
                 for contender, command in commands.items():
                     times[contender].append(seconds_per_epoch(command))
             against = ["plain loop over ImageFolder", "plain loop, photos in memory"]
-            show(f"{name}: {(__doc__ or '').splitlines()[0]}", times, "s", against)
+            show(f"{name}. {__doc__}", times, "s", against)
