@@ -115,7 +115,7 @@ def test_a_failed_save_leaves_the_old_file(step, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-# Files from strangers
+# Untrusted files
 
 
 class Calls:
