@@ -95,11 +95,12 @@ def main(argv: list[str] | None = None) -> None:
     with torch.no_grad():
         right = (classifier(unseen).argmax(dim=1) == kinds).float().mean()
     views = [Features(network, photos) for network in (classifier[0], random_network(args.seed))]
+    targets = [view(unseen) for view in views]
     print_row("", "classifier", "random net", "nearest", "closest 5%")
     print_row(*5 * ["---"])
 
     def distances(images: torch.Tensor) -> list[str]:
-        pairs = [distance_of_subsets(view(images), view(unseen)) for view in views]
+        pairs = [distance_of_subsets(view(images), target) for view, target in zip(views, targets, strict=True)]
         return [f"{mean:.2f} ± {spread:.2f}" for mean, spread in pairs]
 
     def quantiles(near: torch.Tensor) -> list[str]:

@@ -27,11 +27,8 @@ def part_of_folder(root: str, photos: FlowerDataset, *augmentation: torch.nn.Mod
     """The same photos, as an ImageFolder decodes them whenever they are used."""
     folder = ImageFolder(root, transforms.Compose([transforms.Resize((24, 24)), *augmentation, transforms.ToTensor()]))
     names = set(photos.names)
-    return Subset(folder, [i for i, (path, _) in enumerate(folder.samples) if _name(path, root) in names])
-
-
-def _name(path: str, root: str) -> str:
-    return Path(path).relative_to(root).as_posix()
+    kept = [i for i, (path, _) in enumerate(folder.samples) if Path(path).relative_to(root).as_posix() in names]
+    return Subset(folder, kept)
 
 
 def main(name: str, source: str, root: str, number: str) -> None:

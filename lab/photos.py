@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock
@@ -44,10 +44,9 @@ def load_photos(args: argparse.Namespace, device: str = "cpu") -> tuple[DataLoad
 
 
 @_file_errors()
-def read_photos(root: str, image_size: Sequence[int]) -> FlowerDataset:
+def read_photos(root: str, image_size: tuple[int, int]) -> FlowerDataset:
     """All photos in ``root`` at ``image_size`` (width, height); see ``read_flowers``."""
-    width, height = image_size
-    return read_flowers(root, width, height, quiet=no_progress())
+    return read_flowers(root, *image_size, quiet=no_progress())
 
 
 @_file_errors()
