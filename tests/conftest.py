@@ -1,16 +1,22 @@
 import os
+
+# One thread for NumPy and PyTorch: on images this small more threads only wait for each other.
+for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":
+    os.environ.setdefault(name, "1")
+
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from PIL import Image
 
 from lab.files import atomic_write
 
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
+settings.register_profile("mutation", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
 settings.load_profile("lab")
 
 # Of what Unix alone has: its ways to kill a process, limits on a file's size, pipes and links that anyone may make.
@@ -41,6 +47,13 @@ def few_photos(tmp_path):
     return root
 
 
+@pytest.fixture
+def folders(few_photos, tmp_path):
+    """The flags that keep a training to tiny photos and away from the repository."""
+    places = {"--data-root": few_photos, "--log-dir": "log", "--drawn-root": "drawn", "--model-dir": "models"}
+    return [part for flag, name in places.items() for part in (flag, tmp_path / name)]
+
+
 def write(path, content):
     """Writes bytes by the lab's own means."""
     with atomic_write(path) as file:
@@ -52,3 +65,16 @@ def run_script(name, *arguments, cwd=ROOT):
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, str(ROOT / name), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def fails(script, arguments, capsys, lines=1):
+    with pytest.raises(SystemExit) as stop:
+        script.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2 and out == "" and err.count("\n") == lines and ": error: " in err
+    return err
+
+
+def pixels_of(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
