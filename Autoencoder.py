@@ -74,4 +74,5 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors sampled from N(0, 1)."""
-        return self.decoder(torch.randn(n, self.encoding_dim, device=next(self.parameters()).device))
+        weight = next(self.parameters())
+        return self.decoder(torch.randn(n, self.encoding_dim, device=weight.device, dtype=weight.dtype))

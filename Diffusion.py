@@ -71,7 +71,7 @@ class Diffusion(nn.Module):
 
     def predict_v(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (N, 3, H, W) and t (N,) -> v (N, 3, H, W)."""
-        time = self.time(time_features(t))
+        time = self.time(time_features(t).to(x.dtype))
         x = self.enter(x)
         kept: list[Tensor] = []
         for block in self.down:
@@ -96,14 +96,15 @@ class Diffusion(nn.Module):
         t = self.sample_times(len(images))
         epsilon = torch.randn_like(images)
         x = 2 * images - 1
-        alpha, sigma = schedule(t[:, None, None, None])
+        alpha, sigma = (factor.to(images.dtype) for factor in schedule(t[:, None, None, None]))
         return self.predict_v(alpha * x + sigma * epsilon, t), alpha * epsilon - sigma * x
 
     @torch.no_grad()
     def sample(self, n: int, steps: int = 50) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], denoised from noise."""
         width, height = self.image_size
-        noise = torch.randn(n, 3, height, width, device=self.enter.weight.device)
+        weight = self.enter.weight
+        noise = torch.randn(n, 3, height, width, device=weight.device, dtype=weight.dtype)
         return (ddim(self.predict_v, noise, steps) + 1) / 2
 
 
@@ -116,8 +117,9 @@ def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
     """Noise (N, ...) at t = 1 -> images (N, ...) in [-1, 1] at t = 0.
 
     Each step estimates image and noise from x_t, and mixes them again with less noise (DDIM, equation 12, without new
-    noise). The estimate of the image is extrapolated to the middle of the step from this estimate and the last one
-    (DPM-Solver++(2M), algorithm 2, for steps of equal size).
+    noise). The estimate of the image is extrapolated to the middle of the step from this estimate and the last one, as
+    in DPM-Solver++(2M), algorithm 2, for steps of equal size. Its steps are those in log-SNR; these are equal in t, and
+    in log-SNR only about so, except for the first and the last.
     """
     x = noise
     last_estimate = None

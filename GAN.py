@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import pad, relu
 
 GAN_ENCODING_DIM = 64
@@ -75,15 +76,14 @@ class GAN(nn.Module):
         pictures = self.generate(len(images))
         photo_scores = self.discriminator(augment(images))
         picture_scores = self.discriminator(augment(pictures.detach()))
-        self.discriminator.requires_grad_(False)
-        fooled_scores = self.discriminator(augment(pictures))
-        self.discriminator.requires_grad_(True)
+        constants = {name: param.detach() for name, param in self.discriminator.named_parameters()}
+        fooled_scores = functional_call(self.discriminator, constants, augment(pictures))
         return photo_scores, picture_scores, fooled_scores
 
     def generate(self, n: int) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], of latent vectors sampled from N(0, 1)."""
-        latent = torch.randn(n, self.encoding_dim, device=next(self.parameters()).device)
-        return self.generator(latent)
+        weight = next(self.parameters())
+        return self.generator(torch.randn(n, self.encoding_dim, device=weight.device, dtype=weight.dtype))
 
     sample = torch.no_grad()(generate)
 
@@ -110,7 +110,7 @@ def augment(images: Tensor) -> Tensor:
     columns = torch.arange(width, device=x.device) + uniform(0, 2 * right + 1, 1).long()
     padded = pad(x, (right, right, down, down)).permute(0, 2, 3, 1)
     batch = torch.arange(n, device=x.device)[:, None, None]
-    return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).to(images.dtype)
 
 
 def GAN_loss_terms(outputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:

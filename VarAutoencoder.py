@@ -38,14 +38,14 @@ class VarAutoencoder(Autoencoder):
 
         z is sampled in validation as in training, so that both losses measure the same.
 
-        With ``antithetic`` sampling, the first result is (2N, 3, H, W): all images decoded from mu + sigma * epsilon,
+        With ``antithetic`` sampling, the first result is (2, N, 3, H, W): all images decoded from mu + sigma * epsilon,
         then all from mu - sigma * epsilon. Both are samples of z, and their average reduces the variance of the
         gradients (Wu, Goodman and Ermon, Differentiable Antithetic Sampling, 2019).
         """
         mu, log_var = self.encode(images)
         z = self.reparameterize(mu, log_var)
         if antithetic:
-            z = torch.cat([z, 2 * mu - z])
+            return self.decoder(torch.cat([z, 2 * mu - z])).unflatten(0, (2, -1)), mu, log_var
         return self.decoder(z), mu, log_var
 
     @torch.no_grad()
@@ -61,13 +61,19 @@ def VAE_loss_terms(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> tu
     KL(N(mu, sigma^2) || N(0, 1)) = 1/2 sum of (sigma^2 + mu^2 - 1 - log sigma^2)   (appendix B)
 
     Args:
-        outputs: (reconstructed images, mu, log_var) of ``VarAutoencoder.forward``; the squared errors of several
-            reconstructions of an image are averaged.
+        outputs: (reconstructed images, mu, log_var) of ``VarAutoencoder.forward``. With reconstructions (K, N, 3, H, W)
+            of K samples of z, the squared errors are averaged over the samples.
         images: (N, 3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: the reconstructed images are not of the shape of the images.
     """
     reconstructed, mu, log_var = outputs
-    samples = reconstructed.unflatten(0, (-1, len(images)))
-    squared_error = torch.sum((samples - images) ** 2) / len(samples)
+    if reconstructed.shape[-images.ndim :] != images.shape:
+        found = f"{tuple(reconstructed.shape)} for images of shape {tuple(images.shape)}"
+        raise ValueError(f"expected reconstructed images of the shape of the images, found {found}")
+    samples = reconstructed.numel() // images.numel()
+    squared_error = torch.sum((reconstructed - images) ** 2) / samples
     kl_divergence = 0.5 * torch.sum(torch.exp(log_var) + mu**2 - 1 - log_var)
     return squared_error, kl_divergence
 

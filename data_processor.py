@@ -26,6 +26,14 @@ IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 MAX_PIXELS = 50_000_000
 
 
+class Samples(list):
+    """A list of (image, label), cut from one ``batch``: (images, labels)."""
+
+    def __init__(self, batch: tuple[Tensor, Tensor]) -> None:
+        super().__init__(zip(*batch, strict=True))
+        self.batch = batch
+
+
 class FlowerDataset(Dataset):
     """Photos in memory, with the kind of flower of each.
 
@@ -53,7 +61,9 @@ class FlowerDataset(Dataset):
     def __getitem__(self, index: int | slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
         return self.pixels[self.rows[index]].float().div_(255), self.labels[index]
 
-    __getitems__ = __getitem__  # with this method, DataLoader asks for a whole batch at once
+    def __getitems__(self, indices: list[int]) -> "Samples":
+        """The samples at these indices: what DataLoader, Subset and random_split ask for, if there is this method."""
+        return Samples(self[indices])
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits of a hash of the photos' names; the folder that they lie in does not count."""
@@ -223,9 +233,13 @@ def create_flower_dataloaders(
     photos.pixels, photos.labels = photos.pixels.to(device), photos.labels.to(device)
     training, validation = photos.split(split_seed)
     order = torch.Generator().manual_seed(seed)
-    # collate_fn: the data set gives a whole batch at once, so there is nothing to collate.
-    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_worker, "collate_fn": tuple}
+    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_worker, "collate_fn": whole_batch}
     return DataLoader(training, shuffle=True, generator=order, **options), DataLoader(validation, **options)
+
+
+def whole_batch(samples: Any) -> tuple[Tensor, Tensor]:
+    """A ``collate_fn`` for a FlowerDataset: the batch that was indexed at once, where others stack the samples."""
+    return samples.batch
 
 
 def random_horizontal_flip(images: Tensor) -> Tensor:
@@ -259,7 +273,9 @@ def show_recover_results(
 
 def _rows(images: Tensor | np.ndarray, columns: int) -> list[np.ndarray]:
     """(N, 3, H, W) in [0, 1] -> a list of rows of pixels, each (``columns`` or less, H, W, 3) uint8, enlarged."""
-    pixels = (np.asarray(images).clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    if isinstance(images, Tensor):
+        images = images.detach().float().cpu().numpy()
+    pixels = (images.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
     zoom = max(1, 96 // pixels.shape[2])  # a whole number, so that no pixel is blurred
     pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
     return [pixels[i : i + columns] for i in range(0, len(pixels), columns)]

@@ -55,7 +55,7 @@ def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
     if training.fingerprint() != checkpoint["data"]["fingerprint"]:
         print("These are not the photos that the model was trained on.", file=sys.stderr)
 
-    model = checkpoint["model"].eval()
+    model = checkpoint["model"]
     for name, photos in ("train", training), ("valid", validation):
         images, _ = photos[: args.number]
         with atomic_write(Path(args.vis_dir, f"{name}_{args.model}.png")) as file:

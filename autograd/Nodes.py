@@ -20,8 +20,8 @@ class Linear(BaseNode):
 
     Shapes: x (N, in_dim), W (in_dim, out_dim), b (out_dim,), y (N, out_dim).
 
-    W is initialized as a random orthogonal matrix (Saxe et al. 2014) times sqrt(2), the gain for ReLU (He et al. 2015,
-    eq. 10), and b as 0.
+    W is initialized as a random orthogonal matrix (Saxe et al. 2014), uniform over all of them, times sqrt(2), the gain
+    for ReLU (He et al. 2015, eq. 10), and b as 0.
 
     Args:
         in_dim, out_dim: sizes of an input and an output row.
@@ -39,7 +39,8 @@ class Linear(BaseNode):
         self, in_dim: int, out_dim: int, rng: np.random.Generator | None = None, dtype: type = np.float32
     ) -> None:
         rng = rng or np.random.default_rng()
-        q, _ = np.linalg.qr(rng.standard_normal((max(in_dim, out_dim), min(in_dim, out_dim))))
+        q, r = np.linalg.qr(rng.standard_normal((max(in_dim, out_dim), min(in_dim, out_dim))))
+        q *= np.sign(np.diag(r))  # makes q uniform (Mezzadri, How to generate random matrices ..., 2007)
         weight = np.sqrt(2) * (q if in_dim > out_dim else q.T)
         super().__init__(np.ascontiguousarray(weight, dtype), np.zeros(out_dim, dtype))
 

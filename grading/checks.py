@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageChops
 from torch.utils.data import DataLoader
 
+from data_processor import whole_batch
 from grading.course_models import graph_of, sizes_of
 from lab.checkpoint import CheckpointError, load_checkpoint, load_values
 from lab.errors import UserError
@@ -191,7 +192,7 @@ def _compute_losses(
         sets = {"train": training, "valid": validation}
     else:
         sets = {"all": flowers}
-    loaders = {which: DataLoader(some, 16, collate_fn=tuple) for which, some in sets.items()}
+    loaders = {which: DataLoader(some, 16, collate_fn=whole_batch) for which, some in sets.items()}
     return {which: validate(model, loader, CRITERIA[name])[0] for which, loader in loaders.items()}, ""
 
 

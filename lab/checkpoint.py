@@ -80,7 +80,9 @@ def save_values(values: dict[str, Any], path: str | Path) -> None:
 
 
 def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
-    """The checkpoint of the best model of this name, with the model rebuilt; nothing in the file is executed.
+    """The checkpoint of the best model of this name, with the model rebuilt, in evaluation mode.
+
+    Nothing in the file is executed.
 
     Raises:
         CheckpointError: there is none; or it is damaged, of another model, or inconsistent.
@@ -97,6 +99,7 @@ def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
             checkpoint = _unpickle(path)
             _check(checkpoint, name)
             checkpoint["model"] = _rebuild_graph(checkpoint)
+        checkpoint["model"].eval()
     except Exception as error:  # a damaged file can raise any exception
         reason = textwrap.shorten(str(error), 300)
         raise CheckpointError(f"{path}: not a usable checkpoint ({reason}); train the model again") from None

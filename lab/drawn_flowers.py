@@ -8,7 +8,7 @@ the same set.
 import colorsys
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +30,7 @@ def draw_flowers(root: str | Path, seed: int = 0, counts: Mapping[str, int] = CO
     """
     root = Path(root)
     root.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=root.parent))
+    unfinished = root.with_name(f"{root.name}.{uuid.uuid4().hex}")
     jobs = [(kind, number) for kind, count in counts.items() for number in range(1, count + 1)]
 
     def draw(job: tuple[str, int]) -> None:
@@ -40,10 +40,9 @@ def draw_flowers(root: str | Path, seed: int = 0, counts: Mapping[str, int] = CO
 
     try:
         for kind in counts:
-            (unfinished / kind).mkdir()
+            (unfinished / kind).mkdir(parents=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(progress(pool.map(draw, jobs), "Drawing flowers", len(jobs), "flower"))
-        unfinished.chmod(0o755)
         unfinished.rename(root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

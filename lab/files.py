@@ -1,11 +1,12 @@
 """Files: atomic writes, copies of earlier results, and folders that can be written."""
 
+import contextlib
 import io
 import os
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,7 +25,7 @@ def prepare_folder(folder: str | Path) -> None:
         raise UserError(f"{found}; give another one") from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[io.BytesIO]:
     """Gives a buffer; at the end, its content atomically replaces the file at ``path``.
 
@@ -33,18 +34,16 @@ def atomic_write(path: str | Path) -> Iterator[io.BytesIO]:
     buffer = io.BytesIO()
     yield buffer
     path = Path(path)
-    unfinished = ""
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
-        handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".unfinished")
-        with open(handle, "wb") as file:
+        with open(unfinished, "xb") as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(unfinished, 0o644)
         os.replace(unfinished, path)
     except BaseException as error:
-        if unfinished:
-            Path(unfinished).unlink(missing_ok=True)  # missing, if Ctrl-C came just after the replacement
+        with contextlib.suppress(OSError):  # it may not exist: yet, or any more
+            unfinished.unlink()
         if isinstance(error, OSError):
             found = f"{path}: could not be written ({error.strerror or error})"
             raise UserError(f"{found}; what was there before still is") from None

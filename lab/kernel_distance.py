@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
-from data_processor import FlowerDataset, random_horizontal_flip
+from data_processor import FlowerDataset, random_horizontal_flip, whole_batch
 from lab.command_line import progress
 from lab.errors import UserError
 
@@ -51,7 +51,7 @@ def train_classifier(photos: FlowerDataset, seed: int = 0, epochs: int = 10) -> 
         nn.Sequential(network, linear layer): (N, 3, H, W) in [0, 1] -> logits (N, number of kinds).
     """
     order = torch.Generator().manual_seed(seed)
-    loader = DataLoader(photos, 32, shuffle=True, generator=order, collate_fn=tuple)
+    loader = DataLoader(photos, 32, shuffle=True, generator=order, collate_fn=whole_batch)
     steps = epochs * len(loader)
     torch.manual_seed(seed)
     classifier = nn.Sequential(random_network(seed), nn.Linear(FEATURES, len(photos.classes)))

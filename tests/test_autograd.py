@@ -139,6 +139,17 @@ def test_linear_starts_orthogonal(in_dim, out_dim):
     assert bias.tolist() == [0] * out_dim
 
 
+def test_linear_weights_are_uniform_over_the_orthogonal_matrices():
+    """Of such a matrix every entry is as often positive as negative, and so are determinant and trace."""
+    n = 4
+    rng = np.random.default_rng(0)
+    weights = np.array([Linear(n, n, rng, np.float64).params[0] / np.sqrt(2) for _ in range(2000)])
+    signs = np.stack([*np.moveaxis(weights, 0, -1).reshape(n * n, -1), np.linalg.det(weights)])
+    assert (abs(np.sign(signs).mean(axis=1)) < 5 / np.sqrt(2000)).all()
+    traces = np.trace(weights, axis1=1, axis2=2)  # mean 0 and variance 1 (Diaconis and Shahshahani, 1994)
+    assert abs(traces.mean()) < 5 / np.sqrt(2000) and traces.var() == pytest.approx(1, abs=0.2)
+
+
 def test_linear_weights_come_from_the_generator_they_are_given():
     first, again, other = (Linear(4, 3, np.random.default_rng(seed)).params[0] for seed in (1, 1, 2))
     assert (first == again).all() and (first != other).any()

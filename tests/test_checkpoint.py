@@ -100,7 +100,7 @@ def test_what_lies_on_disk_does_not_follow_further_training(tmp_path):
     np.testing.assert_array_equal(load_checkpoint(tmp_path, "MLPAE")["model"].graph[0].params[0], before)
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failed_save_leaves_the_old_file(step, tmp_path, monkeypatch):
     path = tmp_path / "BestModel_MLPAE.pkl"
     save(path, epoch=1)
