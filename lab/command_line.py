@@ -118,15 +118,16 @@ def positive_float(text: str) -> float:
 
 def image_size(text: str) -> tuple[int, int]:
     """An argparse type: "24" or "32x24" -> (width, height) in pixels."""
+
+    def sides(text: str) -> tuple[int, ...]:
+        numbers = tuple(map(int, text.lower().split("x")))
+        return 2 * numbers if len(numbers) == 1 else numbers
+
     expected = "a whole number from 1 up, or width x height as in 32x24"
-    sides = text.lower().split("x")
-    if len(sides) > 2:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected {expected}")
-    width, height = (_number(side, int, expected, lambda value: value >= 1) for side in (sides[0], sides[-1]))
-    return width, height
+    return _number(text, sides, expected, lambda sides: len(sides) == 2 and min(sides) >= 1)
 
 
-def _number(text: str, kind: type, expected: str, fits: Callable[[Any], bool]) -> Any:
+def _number(text: str, kind: Callable[[str], Any], expected: str, fits: Callable[[Any], bool]) -> Any:
     try:
         if fits(value := kind(text)):
             return value

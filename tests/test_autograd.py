@@ -121,6 +121,24 @@ def test_same_loss_and_gradients_as_pytorch(n, in_dim, hidden, out_dim, seed):
 # Nodes
 
 
+def test_mse_by_hand():
+    mse = MSE()
+    output, target = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert mse.forward(output, target) == (0 + 4 + 9 + 16) / 4
+    assert mse.backward().tolist() == [[0, 1], [1.5, 2]]
+    assert mse.backward(3.0).tolist() == [[0, 3], [4.5, 6]]  # dL/dMSE = 3: the chain rule
+    assert mse.backward(np.array([[1.0], [10.0]])).tolist() == [[0, 1], [15, 20]]
+
+
+def test_activations_by_hand():
+    x = np.array([[-2.0, 0.0, 3.0]])
+    relu, sigmoid = ReLU(), Sigmoid()
+    assert relu.forward(x).tolist() == [[0, 0, 3]]
+    assert relu.backward(np.array([[5.0, 6.0, 7.0]])).tolist() == [[0, 0, 7]]  # 0 at 0, as in PyTorch
+    assert sigmoid.forward(np.array([[0.0, np.log(3)]])) == pytest.approx(np.array([[0.5, 0.75]]))
+    assert sigmoid.backward(np.array([[4.0, 16.0]])) == pytest.approx(np.array([[1, 3]]))
+
+
 def test_linear_by_hand():
     linear = Linear(2, 1)
     linear.params[0][:] = [[2], [3]]
@@ -153,6 +171,8 @@ def test_linear_weights_are_uniform_over_the_orthogonal_matrices():
 def test_linear_weights_come_from_the_generator_they_are_given():
     first, again, other = (Linear(4, 3, np.random.default_rng(seed)).params[0] for seed in (1, 1, 2))
     assert (first == again).all() and (first != other).any()
+    assert (Linear(4, 3).params[0] != Linear(4, 3).params[0]).any()
+    assert [param.dtype for param in Linear(4, 3).params] == [np.float32, np.float32]
 
 
 @given(st.lists(st.floats(width=32), min_size=1))
