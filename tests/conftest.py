@@ -4,6 +4,8 @@ import os
 for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":
     os.environ.setdefault(name, "1")
 
+import contextlib
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +60,13 @@ def write(path, content):
     """Writes bytes by the lab's own means."""
     with atomic_write(path) as file:
         file.write(content)
+
+
+def run(script, *arguments):
+    """Runs a script in this process; gives what it printed on stdout and on stderr."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        script.main([str(argument) for argument in arguments])
+    return out.getvalue(), err.getvalue()
 
 
 def run_script(name, *arguments, cwd=ROOT):
