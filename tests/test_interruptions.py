@@ -125,6 +125,40 @@ def test_a_resumed_training_goes_on_where_it_was(name, flags, tmp_path, capsys):
     assert what_is_left(tmp_path, name) == expected
 
 
+def test_a_training_is_resumed_in_another_place(flags, few_photos, tmp_path, capsys):
+    """All folders may have moved, and how files are treated may change; nothing else."""
+    train("AE", *flags, "--epochs", 3)
+    expected = what_is_left(tmp_path, "AE")[1]
+    for folder in "models", "log":
+        shutil.rmtree(tmp_path / folder)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        patch.setattr(train_script, "train_one_epoch", stop_in(2, train_script.train_one_epoch))
+        train("AE", *flags, "--epochs", 3)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for folder in "models", "log", few_photos.name:
+        (tmp_path / folder).rename(elsewhere / folder)
+    folders = {"--data-root": few_photos.name, "--model-dir": "models", "--log-dir": "log", "--drawn-root": "drawn"}
+    places = [part for flag, name in folders.items() for part in (flag, elsewhere / name)]
+    capsys.readouterr()
+    train("AE", "--image-size", 8, *places, "--epochs", 3, "--strict", "--resume")
+    assert "Resumed after epoch 1\n" in capsys.readouterr().out
+    assert what_is_left(elsewhere, "AE")[1] == expected
+    assert load_checkpoint(elsewhere / "models", "AE")["data"]["root"] == str(elsewhere / few_photos.name)
+
+
+def stop_in(epoch, function):
+    """The function, until it is called for the epoch of this number: then Ctrl-C."""
+    calls = iter(range(1, epoch))
+
+    def until_then(*arguments):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return until_then
+
+
 def test_resuming_stops_early_as_if_it_had_never_stopped(flags, tmp_path, capsys):
     flags += ["--epochs", 200, "--patience", 3, "--lr", 30]
     train("MLPAE", *flags)
@@ -169,7 +203,10 @@ def test_a_damaged_state_is_refused(name, flags, tmp_path, capsys):
     expected = what_is_left(tmp_path, name)
     state = torch.load(path, weights_only=True)
     damaged = [whole[: len(whole) * i // 20] for i in range(20)] + [b"hello"]
-    for part, value in ("best", None), ("history", [1, 2]), ("parts", [1]), ("order", None), ("random", [None]):
+    wrong = [("best", None), ("history", [1, 2]), ("parts", [1]), ("order", None), ("random", [None])]
+    wrong += [("best", state["best"] | {"epoch": epoch}) for epoch in (0, 3)]
+    wrong += [("history", [state["history"][0], {"Epoch": 2}]), ("parts", state["parts"] * 2)]
+    for part, value in wrong:
         save_values(state | {part: value}, path)
         damaged.append(path.read_bytes())
     weights = state["parts"][0]
@@ -184,6 +221,17 @@ def test_a_damaged_state_is_refused(name, flags, tmp_path, capsys):
     assert what_is_left(tmp_path, name) == expected
     path.write_bytes(whole)
     train(name, *flags, "--epochs", 2, "--resume")
+
+
+def test_unfinished_files_of_killed_trainings_are_removed(flags, tmp_path):
+    for folder in "models", "log":
+        (tmp_path / folder).mkdir()
+    leftovers = ["models/.BestModel_MLPAE.pkl.1.unfinished", "log/.history_MLPAE.csv.2.unfinished"]
+    others = ["models/.BestModel_AE.pth.3.unfinished", "log/.history_VAE.csv.4.unfinished"]
+    for file in leftovers + others:
+        (tmp_path / file).touch()
+    train("MLPAE", *flags, "--epochs", 1)
+    assert [(tmp_path / file).exists() for file in leftovers + others] == [False, False, True, True]
 
 
 def test_a_new_training_leaves_the_state_of_the_last_aside(flags, tmp_path):

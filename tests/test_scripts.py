@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -133,13 +134,17 @@ def test_training_lowers_the_loss(folders, capsys):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_a_loss_that_is_no_number_stops_the_training(folders, monkeypatch, capsys, tmp_path):
-    real = MLPAE_train_script.train_one_epoch
-    epochs = iter([real, lambda *_: float("nan")])
-    monkeypatch.setattr(MLPAE_train_script, "train_one_epoch", lambda *args: next(epochs)(*args))
-    with pytest.raises(SystemExit, match="no longer a number in epoch 2; lower --lr"):
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("function", ["train_one_epoch", "validate"])
+def test_a_loss_that_is_no_number_stops_the_training(function, loss, folders, monkeypatch, capsys, tmp_path):
+    real = getattr(MLPAE_train_script, function)
+    epochs = iter([real, lambda *_: loss])
+    monkeypatch.setattr(MLPAE_train_script, function, lambda *args: next(epochs)(*args))
+    with pytest.raises(SystemExit, match="no longer a number in epoch 2; lower --lr, now 8"):
         train(folders, "--epochs", "9")
     assert load_checkpoint(tmp_path / "models", "MLPAE")["epoch"] == 1
+    out = capsys.readouterr().out
+    assert "Epoch: 2, " in out and f"{loss:.4f}" in out and "Best epoch" not in out
 
 
 def test_the_model_of_an_earlier_run_is_kept(folders, tmp_path):
@@ -556,12 +561,17 @@ class Terminal(io.StringIO):
 def test_progress_bars_on_a_terminal(folders, monkeypatch, tmp_path):
     monkeypatch.delenv("CI", raising=False)
     flags = ["--model", "AE", *folders, "--image-size", 8, "--epochs", 2]
+    # A bar is drawn again after a tenth of a second at the earliest.
+    for owner, name in (train_script, "train_one_epoch"), (Autoencoder, "sample"):
+        function = getattr(owner, name)
+        slow = lambda *arguments, function=function: time.sleep(0.15) or function(*arguments)  # noqa: E731
+        monkeypatch.setattr(owner, name, slow)
     for more, bars in ([], True), (["--quiet"], False):
         monkeypatch.setattr(sys, "stderr", Terminal())
         train_script.main([str(flag) for flag in [*flags, *more]])
         random_generation.main(["--model", "AE", *map(str, folders[6:]), "--vis-dir", str(tmp_path), *more])
-        for description, total in ("Reading photos", 20), ("Training AE", 2), ("Sampling from AE", 10):
-            shown = re.search(rf"{description}: .*/{total} ", sys.stderr.getvalue())
+        for description, count in ("Reading photos", "0/20"), ("Training AE", "1/2"), ("Sampling from AE", "10/10"):
+            shown = re.search(rf"{description}: .*{count} ", sys.stderr.getvalue())
             assert (shown is not None) is bars
 
 

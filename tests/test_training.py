@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import math
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from data_processor import create_flower_dataloaders
 from Diffusion import Diffusion
 from GAN import GAN
 from lab.checkpoint import load_checkpoint
+from lab.pytorch_training import CRITERIA, validate
 from VarAutoencoder import VarAutoencoder
 
 EPOCHS, BATCH_SIZE = 3, 6  # of 16 training photos: batches of 6, 6 and 4
+SEED, SPLIT_SEED = 1, 2
 
 
 def losses_in(log_dir, name):
@@ -28,8 +31,12 @@ def losses_in(log_dir, name):
 
 def run(script, name, folders, *flags):
     size = ["--image-size", "8", "--batch-size", str(BATCH_SIZE), "--epochs", str(EPOCHS)]
-    script.main([*map(str, [*folders, *flags]), *size])
+    script.main([*map(str, [*folders, *flags]), *size, "--seed", str(SEED), "--split-seed", str(SPLIT_SEED)])
     return losses_in(folders[folders.index("--log-dir") + 1], name)
+
+
+def loaders(few_photos):
+    return create_flower_dataloaders(BATCH_SIZE, few_photos, 8, 8, seed=SEED, split_seed=SPLIT_SEED)
 
 
 # Part 2
@@ -39,7 +46,7 @@ def test_part_2_against_pytorch(folders, few_photos, tmp_path):
     """The same network in PyTorch: plain SGD, a rate that rises for a tenth of the epochs and then falls to 0."""
     found = run(MLPAE_train_script, "MLPAE", folders)
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     graph = MLPAE_train_script.build_autoencoder(192, rng)
     layers = []
     for node in graph:
@@ -50,7 +57,7 @@ def test_part_2_against_pytorch(folders, few_photos, tmp_path):
             layer = {"ReLU": nn.ReLU, "Sigmoid": nn.Sigmoid}[type(node).__name__]()
         layers.append(layer)
     model = nn.Sequential(*layers)
-    training, validation = create_flower_dataloaders(BATCH_SIZE, few_photos, 8, 8)
+    training, validation = loaders(few_photos)
     expected, models = [], []
     for rate in 8.0, 8.0 * 2 / 2.7, 8.0 * 1 / 2.7:
         total = 0
@@ -156,9 +163,9 @@ def test_parts_3_and_4_against_a_plain_loop(name, optimizer, folders, few_photos
 
     build, loss_function, optimizer_class, settings, averaged = TRAININGS[name, optimizer]
     options = {"antithetic": True} if build is VarAutoencoder else {}
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     model = build(image_size=(8, 8))
-    training, validation = create_flower_dataloaders(BATCH_SIZE, few_photos, 8, 8)
+    training, validation = loaders(few_photos)
     step_of = optimizer_class(model.parameters(), **settings)
     schedule = torch.optim.lr_scheduler.OneCycleLR(step_of, settings["lr"], EPOCHS * 3, cycle_momentum=False)
     kept, steps, expected, models = copy.deepcopy(model), 0, [], []
@@ -191,7 +198,7 @@ def test_parts_3_and_4_against_a_plain_loop(name, optimizer, folders, few_photos
         expected.append([total, valid])
         models.append(copy.deepcopy(kept))
 
-    assert found == [pytest.approx(row, rel=1e-5) for row in expected]
+    assert found == [pytest.approx(row, rel=1e-3) for row in expected]
     checkpoint = load_checkpoint(tmp_path / "models", name)
     best = np.argmin(expected, axis=0)[1]
     assert checkpoint["epoch"] == best + 1
@@ -199,4 +206,44 @@ def test_parts_3_and_4_against_a_plain_loop(name, optimizer, folders, few_photos
         torch.cat([param.flatten() for param in each.parameters()]) for each in (checkpoint["model"], models[best])
     )
     difference = torch.sub(*weights).abs().mean()  # the mean: Adam turns the rounding of a gradient near 0 into a step
-    assert difference < 2e-7  # without a weight decay of 0.01, that of DDPM is 1.3e-6
+    # Without a weight decay of 0.01, that of DDPM is 1.3e-6. In a GAN, differences grow fastest.
+    assert difference < (1e-5 if name == "GAN" else 2e-7)
+
+
+def test_validation_of_a_VAE_names_its_terms(few_photos):
+    """All latent vectors from N(0, 1), so that the KL divergence is 0; and all images gray."""
+    model = VarAutoencoder(5, (8, 8))
+    for layer in model.encoder[-1], model.decoder[-2]:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    _, validation = loaders(few_photos)
+    images, _ = next(iter(validation))
+    loss, terms = validate(model, validation, CRITERIA["VAE"])
+    expected = ((images - 0.5) ** 2).sum().item() * 16 / 4  # four images, for a batch of 16
+    assert terms == {"Squared Error": pytest.approx(expected), "KL Divergence": pytest.approx(0, abs=1e-6)}
+    assert loss == pytest.approx(expected)
+    nn.init.ones_(model.encoder[-1].bias)  # mu = 1, log_var = 1
+    _, terms = validate(model, validation, CRITERIA["VAE_calibrated"])
+    assert terms["KL Divergence"] == pytest.approx(16 * 5 * 0.5 * (math.e + 1 - 1 - 1))
+    assert terms["Squared Error"] == pytest.approx(expected)
+    assert terms["VAE Loss"] == pytest.approx(terms["Squared Error"] + terms["KL Divergence"])
+
+
+# Both scripts
+
+
+@pytest.mark.parametrize("name", ["MLPAE", "AE"])
+def test_of_equal_losses_the_first_is_the_best(name, folders, monkeypatch, capsys, tmp_path):
+    if name == "MLPAE":
+        script, flags = MLPAE_train_script, []
+        monkeypatch.setattr(MLPAE_train_script, "validate", lambda *_: 0.5)
+    else:
+        script, flags = train_script, ["--model", name]
+        monkeypatch.setattr("lab.pytorch_training.validate", lambda *_: (0.5, {}))
+    flags = [*folders, *flags, "--image-size", 8, "--epochs", 9, "--patience", 4]
+    script.main([str(flag) for flag in flags])
+    out = capsys.readouterr().out
+    assert out.count("Epoch: ") == 5 and "Stopped early: no better model in 4 epochs\nBest epoch: 1, " in out
+    assert load_checkpoint(tmp_path / "models", name)["epoch"] == 1
+    script.main([str(flag) for flag in [*flags, "--epochs", 5]])
+    assert "Stopped early" not in capsys.readouterr().out  # there was no epoch left
