@@ -329,6 +329,8 @@ def test_what_is_missing_is_named(tmp_path):
     parts = make()
     del parts["settings"], parts["epoch"]
     assert "(it lacks epoch, settings)" in refusal(pickle.dumps(parts, protocol=4), tmp_path)
+    everything = "data, encoding_dim, epoch, image_size, model, name, settings, train_loss, valid_loss"
+    assert f"(it lacks {everything})" in refusal(pickle.dumps({}), tmp_path)
     assert "found a list, expected a dict" in refusal(pickle.dumps([1], protocol=4), tmp_path)
 
 
@@ -659,14 +661,20 @@ PYTORCH_WHOLE = saved(PYTORCH_PARTS)
 @pytest.mark.parametrize(
     ("weight", "reason"),
     [
-        (lambda: torch.zeros(1).expand(512), "whole tensors"),
-        (lambda: torch.zeros(1).expand(10**6, 10**6), "whole tensors"),
-        (lambda: torch.zeros(512, dtype=torch.float64), "whole tensors"),
-        (lambda: torch.zeros(512, dtype=torch.int64), "whole tensors"),
-        (lambda: torch.zeros(512).to_sparse(), "whole tensors"),
-        (lambda: torch.zeros(1, dtype=torch.bfloat16).expand(10**12), "whole tensors"),
-        (lambda: torch.zeros(512, device="meta"), "whole tensors"),
-        (lambda: torch.quantize_per_tensor(torch.zeros(512), 1, 0, torch.qint8), "whole tensors"),
+        (lambda: torch.zeros(1).expand(512), "its weights are not all whole tensors of torch.float32"),
+        (lambda: torch.zeros(1).expand(10**6, 10**6), "its weights are not all whole tensors of torch.float32"),
+        (lambda: torch.zeros(512, dtype=torch.float64), "its weights are not all whole tensors of torch.float32"),
+        (lambda: torch.zeros(512, dtype=torch.int64), "its weights are not all whole tensors of torch.float32"),
+        (lambda: torch.zeros(512).to_sparse(), "its weights are not all whole tensors of torch.float32"),
+        (
+            lambda: torch.zeros(1, dtype=torch.bfloat16).expand(10**12),
+            "its weights are not all whole tensors of torch.float32",
+        ),
+        (lambda: torch.zeros(512, device="meta"), "its weights are not all whole tensors of torch.float32"),
+        (
+            lambda: torch.quantize_per_tensor(torch.zeros(512), 1, 0, torch.qint8),
+            "its weights are not all whole tensors of torch.float32",
+        ),
         (lambda: torch.zeros(511), "size mismatch"),
         (lambda: torch.full((512,), math.inf), "finite"),
         (lambda: [0.0] * 512, "not a usable checkpoint"),
@@ -677,6 +685,12 @@ def test_hostile_tensors(weight, reason, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own, on kinds of tensors that it wants to see the end of
         assert reason in pytorch_refusal(saved(pytorch_parts(**{BIAS: weight()})), tmp_path)
+
+
+def test_a_tensor_may_be_a_part_of_a_larger_one(tmp_path):
+    weight = torch.cat([PYTORCH_PARTS["model"][BIAS], torch.zeros(100)])[:512]
+    (tmp_path / "BestModel_AE.pth").write_bytes(saved(pytorch_parts(**{BIAS: weight})))
+    assert torch.equal(load_checkpoint(tmp_path, "AE")["model"].state_dict()[BIAS], weight)
 
 
 def test_weights_from_a_gpu_are_loaded_on_the_cpu(tmp_path):
@@ -779,8 +793,8 @@ def test_parts_of_generative_models_that_do_not_fit(tmp_path):
     weights = gan.state_dict()
     counter, mean = "generator.2.num_batches_tracked", "generator.2.running_mean"
     not_whole = {counter: torch.tensor(1.0), mean: torch.zeros(192, dtype=torch.int64)}
-    for name, value in not_whole.items():
-        assert "not all whole tensors" in refusal(gan, encoding_dim=5, model=weights | {name: value})
+    for (name, value), dtype in zip(not_whole.items(), ("int64", "float32"), strict=True):
+        assert f"not all whole tensors of torch.{dtype})" in refusal(gan, encoding_dim=5, model=weights | {name: value})
     assert "not those of the model" in refusal(gan, encoding_dim=5, model=dict(list(weights.items())[1:]))
 
 

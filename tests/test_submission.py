@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -603,6 +604,8 @@ def test_pictures(tmp_path, check):
     photos = np.random.default_rng(0).integers(0, 255, (54, 418, 3), np.uint8)
     photos[[0, -1]], photos[:, [0, -1]] = 200, 200
     page = np.full((600, 800, 3), 255, np.uint8)
+    corner = page[:50, :60] // 2
+    corner[0, 0] = 255
     page[100:154, 50:468] = photos  # as matplotlib puts a picture on a white page
     for pixels, width, height in (
         (page, 418, 54),
@@ -610,6 +613,7 @@ def test_pictures(tmp_path, check):
         (page[99:, 49:], 418, 54),
         (photos, 416, 52),
         (page[:154, :468], 418, 54),
+        (corner, 60, 50),
         (page[:148, :98], 48, 48),
         (page[:147, :98], 48, 47),
         (page[:148, :97], 47, 48),
@@ -774,14 +778,24 @@ def test_without_photos_a_model_of_the_courses_own_is_not_measured(submission, c
 
 @pytest.mark.parametrize("length", [200, 201])
 def test_reasons_are_shortened_to_200_characters(length, tmp_path, check):
-    """The message has 52 characters around the name of a class, which is the pickle's own."""
+    """The messages have the name of a class in them, and of a damaged part: the file's own, of any length."""
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "BestModel_MLPAE.pkl").write_bytes(b"](ca\n" + b"x" * (length - 52) + b"\n)\x81e.")
-    text, ok = check(tmp_path)[1]["models/BestModel_MLPAE.pkl"]
-    assert ok is False and text.startswith("no usable model: it holds a ")
-    assert text.endswith("[...]") is (length > 200) and len(text) <= 17 + 200
-    if length == 200:
-        assert len(text) == 17 + 200 and text.endswith("x, expected Linear, ReLU and Sigmoid alone")
+    course = ("it holds a ", ", expected Linear, ReLU and Sigmoid alone")
+    archive = ("the checksum of '", "' in it does not fit")
+    names = ["x" * (length - len("".join(words))) for words in (course, archive)]
+    damaged = io.BytesIO()
+    with zipfile.ZipFile(damaged, "w") as file:
+        file.writestr(names[1], b"whole")
+    (tmp_path / "models" / "BestModel_MLPAE.pkl").write_bytes(b"](ca\n" + names[0].encode() + b"\n)\x81e.")
+    (tmp_path / "models" / "BestModel_AE.pth").write_bytes(damaged.getvalue().replace(b"whole", b"spoil"))
+    found = check(tmp_path)[1]
+    for file, start, name, words in (
+        ("BestModel_MLPAE.pkl", "no usable model: ", names[0], course),
+        ("BestModel_AE.pth", "no state_dict that loads safely: ", names[1], archive),
+    ):
+        text, ok = found[f"models/{file}"]
+        assert text.startswith(start) and len(text) <= len(start) + 200 and ok is False
+        assert text == start + name.join(words) if length == 200 else text.endswith(" [...]")
 
 
 # The command
@@ -833,7 +847,10 @@ def test_by_default_the_folder_that_one_is_in(easy, submission, flowers, monkeyp
     os.rename("flowers", "drawn_flowers")
     check_submission.main(["--json"])
     out, err = capsys.readouterr()
-    assert json.loads(out)["folder"] == "." and "log and model agree" in out
+    assert (
+        out.startswith('{\n  "folder": ".",\n  "complete": true,\n  "checks": [\n    {\n      "part": "Part 1",\n')
+        and "log and model agree" in out
+    )
     assert err == "No photos at ./flowers: using the drawn flowers in ./drawn_flowers instead.\n"
 
 
