@@ -110,18 +110,21 @@ def test_what_lies_on_disk_does_not_follow_further_training(tmp_path):
     np.testing.assert_array_equal(load_checkpoint(tmp_path, "MLPAE")["model"].graph[0].params[0], before)
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
-def test_a_failed_save_leaves_the_old_file(step, tmp_path, monkeypatch):
-    path = tmp_path / "BestModel_MLPAE.pkl"
-    save(path, epoch=1)
+@pytest.mark.parametrize("name", ["MLPAE", "AE"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_save_leaves_the_old_file(step, name, tmp_path, monkeypatch):
+    path = checkpoint_path(tmp_path, name)
+    model = MLPAutoencoder(make()["model"], 5, (2, 2)) if name == "MLPAE" else Autoencoder(5, (8, 8))
+    parts = make(name=name, model=model, image_size=[2, 2] if name == "MLPAE" else [8, 8])
+    save_checkpoint(parts | {"epoch": 1}, path)
 
     def fail(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(UserError, match="disk full"):
-        save(path, epoch=2)
-    assert load_checkpoint(tmp_path, "MLPAE")["epoch"] == 1
+        save_checkpoint(parts | {"epoch": 2}, path)
+    assert load_checkpoint(tmp_path, name)["epoch"] == 1
     assert list(tmp_path.iterdir()) == [path]
 
 

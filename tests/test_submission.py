@@ -573,11 +573,14 @@ def test_both_losses_of_the_best_epoch_are_below_their_bars(losses, met, tmp_pat
 def test_losses_that_came_too_late(name, part, epochs, easy, tmp_path, check):
     (tmp_path / "log").mkdir()
     losses = [7 / epoch for epoch in range(1, 31)]
-    (tmp_path / "log" / f"train_{name}.txt").write_text(log_of(*zip(losses, losses, strict=True)))
+    path = tmp_path / "log" / f"train_{name}.txt"
+    path.write_text(log_of(*zip(losses, losses, strict=True)))
     limit = handout.ASKED_LOSSES[name]["train"]
     best = f"{losses[epochs - 1]:.4g}"
-    found = check(tmp_path, part)[1][f"within {epochs} epochs < {limit:g} / {limit:g}"]
-    assert found == (f"epoch {epochs}: {best} / {best}", True)
+    asked = f"within {epochs} epochs < {limit:g} / {limit:g}"
+    assert check(tmp_path, part)[1][asked] == (f"epoch {epochs}: {best} / {best}", True)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[epochs:]))
+    assert check(tmp_path, part)[1][asked][0] == "epoch 30: 0.2333 / 0.2333"  # all that is there
 
 
 def test_an_mlp_has_all_the_epochs_it_takes(easy, tmp_path, check):
