@@ -1,5 +1,6 @@
 import hashlib
 import io
+import itertools
 import math
 import os
 import pickle
@@ -21,7 +22,15 @@ from Autoencoder import Autoencoder
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
 from Diffusion import Diffusion
 from GAN import GAN
-from lab.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lab.checkpoint import (
+    CheckpointError,
+    checkpoint_path,
+    load_checkpoint,
+    load_values,
+    new_model,
+    save_checkpoint,
+    save_values,
+)
 from lab.errors import UserError
 from lab.mlp_autoencoder import MLPAutoencoder
 from VarAutoencoder import VarAutoencoder
@@ -88,6 +97,7 @@ def test_a_model_comes_back_as_it_was(tmp_path):
 
 def test_plain_pickle_opens_it(tmp_path):
     save(tmp_path / "BestModel_MLPAE.pkl")
+    assert (tmp_path / "BestModel_MLPAE.pkl").read_bytes()[:2] == b"\x80\x04"  # of any version of NumPy
     code = f"import pickle; print(len(pickle.load(open({str(tmp_path / 'BestModel_MLPAE.pkl')!r}, 'rb'))['model']))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "4\n"
@@ -100,19 +110,77 @@ def test_what_lies_on_disk_does_not_follow_further_training(tmp_path):
     np.testing.assert_array_equal(load_checkpoint(tmp_path, "MLPAE")["model"].graph[0].params[0], before)
 
 
+@pytest.mark.parametrize("name", ["MLPAE", "AE"])
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_failed_save_leaves_the_old_file(step, tmp_path, monkeypatch):
-    path = tmp_path / "BestModel_MLPAE.pkl"
-    save(path, epoch=1)
+def test_a_failed_save_leaves_the_old_file(step, name, tmp_path, monkeypatch):
+    path = checkpoint_path(tmp_path, name)
+    model = MLPAutoencoder(make()["model"], 5, (2, 2)) if name == "MLPAE" else Autoencoder(5, (8, 8))
+    parts = make(name=name, model=model, image_size=[2, 2] if name == "MLPAE" else [8, 8])
+    save_checkpoint(parts | {"epoch": 1}, path)
 
     def fail(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(UserError, match="disk full"):
-        save(path, epoch=2)
-    assert load_checkpoint(tmp_path, "MLPAE")["epoch"] == 1
+        save_checkpoint(parts | {"epoch": 2}, path)
+    assert load_checkpoint(tmp_path, name)["epoch"] == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+# Part 2's graph as a PyTorch module
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    """An autoencoder of images of 3 x 2 pixels with two numbers in its middle, and its weights and biases."""
+    rng = np.random.default_rng(0)
+    sizes = [18, 7, 2, 6, 18]
+    linears = [Linear(*shape, rng) for shape in itertools.pairwise(sizes)]
+    for linear in linears:
+        linear.params[1] += rng.standard_normal(linear.params[1].shape, np.float32)
+    nodes = [node for linear in linears for node in (linear, ReLU())]
+    graph = BaseGraph([*nodes[:3], *nodes[4:-1], Sigmoid()])
+    return MLPAutoencoder(graph, 2, (3, 2)), [linear.params for linear in linears]
+
+
+def layers_of(x, params, relus):
+    for (weight, bias), relu in zip(params, relus, strict=True):
+        x = x @ weight + bias
+        x = np.maximum(x, 0) if relu else x
+    return x
+
+
+def test_the_mlp_as_a_module(mlp):
+    model, params = mlp
+    assert (model.name, model.encoding_dim, model.image_size) == ("MLPAE", 2, (3, 2))
+    images = torch.rand(5, 3, 2, 3)
+    output = 1 / (1 + np.exp(-layers_of(images.flatten(1).numpy(), params, [1, 0, 1, 0])))
+    for found in model(images), model.reconstruct(images):
+        assert found.shape == images.shape and found.dtype == torch.float32
+        np.testing.assert_allclose(found.flatten(1), output, rtol=1e-4)
+    torch.manual_seed(0)
+    found = model.sample(4)
+    torch.manual_seed(0)
+    output = 1 / (1 + np.exp(-layers_of(torch.randn(4, 2).numpy(), params[2:], [1, 0])))
+    assert found.shape == (4, 3, 2, 3)
+    np.testing.assert_allclose(found.flatten(1), output, rtol=1e-4)
+    np.testing.assert_array_equal(model.decoder.forward(np.ones((1, 2), np.float32)).shape, (1, 18))
+
+
+def test_the_state_dict_of_the_mlp_is_its_graph(mlp):
+    """It shares the memory of the graph's parameters, so that restoring it restores the graph, and PyTorch has none."""
+    model, params = mlp
+    state = model.state_dict()
+    expected = [param for pair in params for param in pair]
+    assert list(state) == [str(i) for i in range(8)] and not list(model.parameters())
+    for value, param in zip(state.values(), expected, strict=True):
+        assert value.numpy().base is param or np.shares_memory(value.numpy(), param)
+    before = {name: value.clone() for name, value in state.items()}
+    params[0][0][:] += 1
+    assert torch.equal(model.state_dict()["0"], before["0"] + 1)
+    model.load_state_dict(before)
+    np.testing.assert_array_equal(params[0][0], before["0"])
 
 
 # Untrusted files
@@ -168,7 +236,6 @@ for _ in range(200):
     ("changes", "reason"),
     [
         ({"image_size": [3, 3]}, "a Linear has"),
-        ({"image_size": [0, 2]}, "its image size is"),
         ({"image_size": "2x2"}, "its image size is"),
         ({"data": {"root": 1, "fingerprint": "0"}}, "its data root is no text"),
         ({"data": {"root": "flowers", "fingerprint": None}}, "its fingerprint of the photos is no text"),
@@ -195,11 +262,130 @@ def test_a_model_that_does_not_fit_is_refused(changes, reason, tmp_path):
     assert reason in refusal(pickle.dumps(make(**changes), protocol=4), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"image_size": [0, 2]}, "its image size is [0, 2], expected [width, height]"),
+        ({"image_size": [2, 0]}, "its image size is [2, 0]"),
+        ({"image_size": [65536, 2]}, "its image size is [65536, 2]"),
+        ({"image_size": [2, 65536]}, "its image size is [2, 65536]"),
+        ({"image_size": [2, 2.0]}, "its image size is [2, 2.0]"),
+        ({"image_size": [2, 2, 1]}, "its image size is [2, 2, 1]"),
+        ({"image_size": [4]}, "its image size is [4]"),
+        ({"image_size": (2, 2)}, "its image size is (2, 2)"),
+        ({"image_size": [65535, 2]}, "a Linear has [(12, 5), (5,)], expected 393210 inputs"),
+        ({"image_size": [2, 65535]}, "a Linear has [(12, 5), (5,)], expected 393210 inputs"),
+        ({"encoding_dim": 0}, "its encoding_dim is no whole number"),
+        ({"encoding_dim": 2**32}, "its encoding_dim is no whole number"),
+        ({"encoding_dim": 5.0}, "its encoding_dim is no whole number"),
+        ({"epoch": 0}, "its epoch is no whole number"),
+        ({"epoch": 2**32}, "its epoch is no whole number"),
+        ({"epoch": 3.0}, "its epoch is no whole number"),
+        ({"train_loss": math.inf}, "its losses are no finite numbers"),
+        ({"valid_loss": -math.inf}, "its losses are no finite numbers"),
+        ({"train_loss": 1}, "its losses are no finite numbers"),
+        ({"valid_loss": "0.2"}, "its losses are no finite numbers"),
+        ({"settings": {"split_seed": -1}}, "its split seed is no whole number"),
+        ({"settings": {"split_seed": 2**32}}, "its split seed is no whole number"),
+        ({"settings": {"split_seed": False}}, "its split seed is no whole number"),
+        ({"settings": {}}, "('split_seed')"),
+        ({"data": {"root": "a\nb", "fingerprint": "0"}}, "its data root holds control characters"),
+        ({"data": {"root": "a\x9bb", "fingerprint": "0"}}, "its data root holds control characters"),
+        ({"data": {"root": "a"}}, "('fingerprint')"),
+        ({"name": "AE"}, "it holds the model 'AE', expected MLPAE"),
+    ],
+)
+def test_parts_beyond_their_limits_are_refused(changes, reason, tmp_path):
+    reason = reason.replace("('", "").replace("')", "")
+    assert reason in refusal(pickle.dumps(make(**changes), protocol=4), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epoch": 1, "settings": {"split_seed": 2**32 - 1, "lr": 8.0}},
+        {"epoch": 2**32 - 1, "settings": {"split_seed": 0}},
+        {"train_loss": -0.5, "valid_loss": 0.0},
+        {"data": {"root": "D:/\u82b1 photos", "fingerprint": ""}, "more": [None]},
+    ],
+)
+def test_parts_at_their_limits_are_taken(changes, tmp_path):
+    saved = save(tmp_path / "BestModel_MLPAE.pkl", **changes)
+    loaded = load_checkpoint(tmp_path, "MLPAE")
+    assert loaded | {"model": None} == saved | {"model": None}
+
+
+@pytest.mark.parametrize("size", [(65535, 1), (1, 65535)])
+def test_the_smallest_latent_vector_and_the_longest_side(size, tmp_path):
+    graph = BaseGraph([Linear(3 * 65535, 1), ReLU(), Linear(1, 3 * 65535), Sigmoid()])
+    parts = make(encoding_dim=1, image_size=list(size))
+    save_checkpoint(parts | {"model": MLPAutoencoder(graph, 1, size)}, tmp_path / "BestModel_MLPAE.pkl")
+    model = load_checkpoint(tmp_path, "MLPAE")["model"]
+    assert (model.encoding_dim, tuple(model.image_size)) == (1, size)
+
+
 def test_what_is_missing_is_named(tmp_path):
+    for name in make():
+        parts = make()
+        del parts[name]
+        assert f"(it lacks {name})" in refusal(pickle.dumps(parts, protocol=4), tmp_path)
     parts = make()
-    del parts["epoch"], parts["settings"]
-    assert "it lacks epoch, settings" in refusal(pickle.dumps(parts, protocol=4), tmp_path)
+    del parts["settings"], parts["epoch"]
+    assert "(it lacks epoch, settings)" in refusal(pickle.dumps(parts, protocol=4), tmp_path)
+    everything = "data, encoding_dim, epoch, image_size, model, name, settings, train_loss, valid_loss"
+    assert f"(it lacks {everything})" in refusal(pickle.dumps({}), tmp_path)
     assert "found a list, expected a dict" in refusal(pickle.dumps([1], protocol=4), tmp_path)
+
+
+class Parts:
+    """An object whose pickle is that of a class of autograd, with these attributes."""
+
+    def __init__(self, kind, **attributes):
+        self.kind, self.attributes = kind, attributes
+
+    def __reduce__(self):
+        return self.kind, (), self.attributes
+
+
+WEIGHT, BIAS_5 = np.ones((12, 5), np.float32), np.zeros(5, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Parts(BaseGraph, nodes=[], more=1), "its model is no BaseGraph"),
+        (Parts(BaseGraph, nodes=()), "its model is no BaseGraph"),
+        (Parts(BaseGraph, node=[]), "its model is no BaseGraph"),
+        (Parts(Linear, nodes=[]), "its model is no BaseGraph"),
+        ([], "its model is no BaseGraph"),
+        (BaseGraph([BaseGraph([])]), "its model holds a BaseGraph"),
+        (BaseGraph([Parts(ReLU, params=[], saved=None)]), "a node is not as autograd makes it"),
+        (BaseGraph([Parts(ReLU, params=[], saved=None, grads=[], more=1)]), "a node is not as autograd makes it"),
+        (BaseGraph([Parts(ReLU, params=(), saved=None, grads=[])]), "a node is not as autograd makes it"),
+        (BaseGraph([ReLU.of(BIAS_5)]), "a ReLU has parameters"),
+        (BaseGraph([Sigmoid.of(BIAS_5)]), "a Sigmoid has parameters"),
+        (BaseGraph([Linear.of(WEIGHT, BIAS_5[:4])]), "a Linear has [(12, 5), (4,)], expected 12 inputs"),
+        (BaseGraph([Linear.of(WEIGHT.T, BIAS_5)]), "a Linear has [(5, 12), (5,)], expected 12 inputs"),
+        (BaseGraph([Linear.of(BIAS_5, WEIGHT)]), "a Linear has [(5,), (12, 5)], expected 12 inputs"),
+        (BaseGraph([Linear.of(WEIGHT, BIAS_5, BIAS_5)]), "a Linear has [(12, 5), (5,), (5,)], expected 12 inputs"),
+        (BaseGraph([Linear.of(BIAS_5)]), "a Linear has [(5,)], expected 12 inputs"),
+        (BaseGraph([Linear.of(WEIGHT, BIAS_5), Sigmoid()]), "its model gives 5 numbers, an image of its size has 12"),
+        (BaseGraph([Linear.of(WEIGHT, BIAS_5 * np.nan)]), "its weights are not all finite numbers"),
+        (BaseGraph([Linear.of(WEIGHT * np.inf, BIAS_5)]), "its weights are not all finite numbers"),
+    ],
+)
+def test_graphs_that_autograd_would_not_make_are_refused(model, reason, tmp_path):
+    assert f"({reason})" in refusal(pickle.dumps(make(model=model), protocol=4), tmp_path)
+
+
+@pytest.mark.parametrize("length", [300, 301])
+def test_reasons_are_shortened_to_300_characters(length, tmp_path):
+    """The message has 41 characters around the name of a class, which is the pickle's own."""
+    message = refusal(b"ca\n" + b"x" * (length - 41) + b"\n.", tmp_path)
+    reason = message.removeprefix(f"{tmp_path / 'BestModel_MLPAE.pkl'}: not a usable checkpoint (")
+    reason = reason.removesuffix("); train the model again")
+    assert reason.startswith("it asks for") and reason.endswith("[...]") is (length > 300)
+    assert len(reason) == 300 or length > 300 > len(reason)
 
 
 def test_a_huge_array_that_is_only_declared_is_never_made(tmp_path):
@@ -346,6 +532,39 @@ def test_no_checkpoint(tmp_path):
 # PyTorch's models
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "encoding_dim"),
+    [
+        ("AE", Autoencoder, 7),
+        ("VAE", VarAutoencoder, 5),
+        ("VAE_calibrated", VarAutoencoder, 6),
+        ("GAN", GAN, 4),
+        ("DDPM", Diffusion, 3 * 8 * 12),
+    ],
+)
+def test_every_model_is_made_and_saved_by_its_name(name, kind, encoding_dim, tmp_path):
+    torch.manual_seed(1)
+    model = new_model(name, encoding_dim, (8, 12))
+    assert type(model) is kind and model.name == name
+    path = checkpoint_path(tmp_path, name)
+    assert path == tmp_path / f"BestModel_{name}.pth"
+    save_checkpoint(make(name=name, model=model, encoding_dim=encoding_dim, image_size=[8, 12]), path)
+    loaded = load_checkpoint(tmp_path, name)
+    assert type(loaded["model"]) is kind and (loaded["model"].name, loaded["model"].encoding_dim) == (
+        name,
+        encoding_dim,
+    )
+    weights = loaded["model"].state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[part], weight) for part, weight in model.state_dict().items())
+    assert all(weight.requires_grad for weight in loaded["model"].parameters())
+    assert loaded["model"].sample(2).shape == (2, 3, 12, 8)
+
+
+def test_the_checkpoint_of_part_2_is_a_pickle(tmp_path):
+    assert checkpoint_path(tmp_path, "MLPAE") == tmp_path / "BestModel_MLPAE.pkl"
+
+
 @pytest.mark.parametrize("model", [Autoencoder(7, (12, 8)), VarAutoencoder(5, (8, 12))])
 def test_a_pytorch_model_is_rebuilt_without_flags(model, tmp_path):
     width, height = (12, 8) if model.name == "AE" else (8, 12)
@@ -377,6 +596,7 @@ def test_a_checkpoint_of_the_other_model_is_refused(tmp_path):
         ({"image_size": [10, 8]}, "expected multiples of 4"),
         ({"image_size": [400_000, 400_000]}, "its image size is"),
         ({"image_size": [40_000, 40_000]}, "size mismatch"),
+        ({"encoding_dim": 2**32 - 1}, "size mismatch"),
         ({"encoding_dim": "5"}, "not a usable checkpoint"),
         ({"epoch": Calls(os.system, "true")}, "not a usable checkpoint"),
     ],
@@ -437,19 +657,27 @@ def repacked(content, compression=zipfile.ZIP_STORED, **parts):
 
 
 BIAS = "decoder.0.bias"
+PYTORCH_PARTS = pytorch_parts()
+PYTORCH_WHOLE = saved(PYTORCH_PARTS)
 
 
 @pytest.mark.parametrize(
     ("weight", "reason"),
     [
-        (lambda: torch.zeros(1).expand(512), "whole tensors"),
-        (lambda: torch.zeros(1).expand(10**6, 10**6), "whole tensors"),
-        (lambda: torch.zeros(512, dtype=torch.float64), "whole tensors"),
-        (lambda: torch.zeros(512, dtype=torch.int64), "whole tensors"),
-        (lambda: torch.zeros(512).to_sparse(), "whole tensors"),
-        (lambda: torch.zeros(1, dtype=torch.bfloat16).expand(10**12), "whole tensors"),
-        (lambda: torch.zeros(512, device="meta"), "whole tensors"),
-        (lambda: torch.quantize_per_tensor(torch.zeros(512), 1, 0, torch.qint8), "whole tensors"),
+        (lambda: torch.zeros(1).expand(512), "its weights are not all whole tensors of torch.float32"),
+        (lambda: torch.zeros(1).expand(10**6, 10**6), "its weights are not all whole tensors of torch.float32"),
+        (lambda: torch.zeros(512, dtype=torch.float64), "its weights are not all whole tensors of torch.float32"),
+        (lambda: torch.zeros(512, dtype=torch.int64), "its weights are not all whole tensors of torch.float32"),
+        (lambda: torch.zeros(512).to_sparse(), "its weights are not all whole tensors of torch.float32"),
+        (
+            lambda: torch.zeros(1, dtype=torch.bfloat16).expand(10**12),
+            "its weights are not all whole tensors of torch.float32",
+        ),
+        (lambda: torch.zeros(512, device="meta"), "its weights are not all whole tensors of torch.float32"),
+        (
+            lambda: torch.quantize_per_tensor(torch.zeros(512), 1, 0, torch.qint8),
+            "its weights are not all whole tensors of torch.float32",
+        ),
         (lambda: torch.zeros(511), "size mismatch"),
         (lambda: torch.full((512,), math.inf), "finite"),
         (lambda: [0.0] * 512, "not a usable checkpoint"),
@@ -460,6 +688,59 @@ def test_hostile_tensors(weight, reason, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own, on kinds of tensors that it wants to see the end of
         assert reason in pytorch_refusal(saved(pytorch_parts(**{BIAS: weight()})), tmp_path)
+
+
+def test_a_tensor_may_be_a_part_of_a_larger_one(tmp_path):
+    weight = torch.cat([PYTORCH_PARTS["model"][BIAS], torch.zeros(100)])[:512]
+    (tmp_path / "BestModel_AE.pth").write_bytes(saved(pytorch_parts(**{BIAS: weight})))
+    assert torch.equal(load_checkpoint(tmp_path, "AE")["model"].state_dict()[BIAS], weight)
+
+
+def test_weights_from_a_gpu_are_loaded_on_the_cpu(tmp_path):
+    with zipfile.ZipFile(io.BytesIO(PYTORCH_WHOLE)) as archive:
+        pickled = archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+    cpu, gpu = (b"X" + len(place).to_bytes(4, "little") + place for place in (b"cpu", b"cuda:0"))
+    assert cpu in pickled
+    content = repacked(PYTORCH_WHOLE, **{"data.pkl": pickled.replace(cpu, gpu)})
+    (tmp_path / "BestModel_AE.pth").write_bytes(content)
+    weights = load_checkpoint(tmp_path, "AE")["model"].state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in PYTORCH_PARTS["model"].items())
+    assert {weight.device.type for weight in weights.values()} == {"cpu"}
+
+
+def test_archives_whose_parts_are_not_what_they_should_be(tmp_path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("data", b"1" * 1000)
+        archive.filelist.append(archive.filelist[0])  # the same part twice, in one place
+    assert "(its parts are larger than the whole)" in pytorch_refusal(file.getvalue(), tmp_path)
+    weight = PYTORCH_PARTS["model"][BIAS].numpy().tobytes()
+    assert PYTORCH_WHOLE.count(weight) == 1
+    damaged = PYTORCH_WHOLE.replace(weight, weight[:-1] + b"?")
+    assert "(the checksum of 'archive/data/" in pytorch_refusal(damaged, tmp_path)
+    compressed = repacked(PYTORCH_WHOLE, zipfile.ZIP_DEFLATED)
+    assert "(it is compressed, which checkpoints never are)" in pytorch_refusal(compressed, tmp_path)
+
+
+def test_values_come_back(tmp_path):
+    values = {"epoch": 3, "losses": [0.5, None], "order": torch.arange(3, dtype=torch.uint8), "name": "AE"}
+    save_values(values, tmp_path / "state")
+    found = load_values(tmp_path / "state")
+    assert torch.equal(found.pop("order"), values.pop("order")) and found == values
+    with pytest.raises(CheckpointError, match="it is no file"):
+        load_values(tmp_path)
+
+
+def test_the_same_checks_for_pytorch_models(tmp_path):
+    for name in PYTORCH_PARTS:
+        parts = {part: value for part, value in PYTORCH_PARTS.items() if part != name}
+        assert f"(it lacks {name})" in pytorch_refusal(saved(parts), tmp_path)
+    weights = PYTORCH_PARTS["model"]
+    fewer = {name: weight for name, weight in weights.items() if name != BIAS}
+    for others in fewer, weights | {"more": torch.zeros(1)}, {}:
+        assert "(its weights are not those of the model)" in pytorch_refusal(
+            saved(PYTORCH_PARTS | {"model": others}), tmp_path
+        )
 
 
 def test_hostile_archives(tmp_path):
@@ -485,10 +766,6 @@ def test_hostile_archives(tmp_path):
         b"PK\x05\x06" + bytes(18),  # an archive with nothing in it
     ):
         pytorch_refusal(content, tmp_path)
-
-
-PYTORCH_PARTS = pytorch_parts()
-PYTORCH_WHOLE = saved(PYTORCH_PARTS)
 
 
 @given(st.data())
@@ -519,8 +796,8 @@ def test_parts_of_generative_models_that_do_not_fit(tmp_path):
     weights = gan.state_dict()
     counter, mean = "generator.2.num_batches_tracked", "generator.2.running_mean"
     not_whole = {counter: torch.tensor(1.0), mean: torch.zeros(192, dtype=torch.int64)}
-    for name, value in not_whole.items():
-        assert "not all whole tensors" in refusal(gan, encoding_dim=5, model=weights | {name: value})
+    for (name, value), dtype in zip(not_whole.items(), ("int64", "float32"), strict=True):
+        assert f"not all whole tensors of torch.{dtype})" in refusal(gan, encoding_dim=5, model=weights | {name: value})
     assert "not those of the model" in refusal(gan, encoding_dim=5, model=dict(list(weights.items())[1:]))
 
 

@@ -31,6 +31,94 @@ def test_what_is_no_array_of_floats_is_refused(array):
         array_of(remembered)
 
 
+def part(value):
+    """The steps of a pickle that put a value on the stack."""
+    return pickle.dumps(value, 3)[2:-1]
+
+
+SIX = np.arange(6, dtype="f4")
+
+
+def array_pickle(module, shape=(2, 3), dtype=SIX.dtype, order="C", content=SIX.tobytes()):  # noqa: B008
+    """As versions of NumPy write arrays in the different protocols."""
+    end = part(shape), part(dtype), part(order == "F"), part(content)
+    if module.endswith("numeric"):
+        return b"".join(
+            [b"\x80\x03c", module.encode(), b"\n_frombuffer\n(", end[3], end[1], end[0], part(order), b"tR."]
+        )
+    made = part(np.ndarray) + part((0,)) + part(b"b")
+    return b"".join([b"\x80\x03c", module.encode(), b"\n_reconstruct\n(", made, b"tR(K\x01", *end, b"tb."])
+
+
+MODULES = [f"numpy.{core}.{name}" for core in ("core", "_core") for name in ("multiarray", "numeric")]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrays_of_all_versions_of_numpy(module):
+    for order, expected in ("C", [[0, 1, 2], [3, 4, 5]]), ("F", [[0, 2, 4], [1, 3, 5]]):
+        found = array_of(read_pickle(array_pickle(module, order=order), NUMPY))
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == np.float32
+    for shape in ((2**32 - 1, 0), (0, 2**32 - 1), ()):
+        content = b"1234" if shape == () else b""
+        assert array_of(read_pickle(array_pickle(module, shape, content=content), NUMPY)).shape == shape
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"shape": (2**32, 0), "content": b""}, "it holds an array of shape (4294967296, 0)"),
+        ({"shape": (0, -1), "content": b""}, "it holds an array of shape (0, -1)"),
+        ({"shape": (-2, -3)}, "it holds an array of shape (-2, -3)"),
+        ({"shape": (2, 3.0)}, "it holds an array of shape (2, 3.0)"),
+        ({"shape": (6, True)}, "it holds an array of shape (6, True)"),
+        ({"shape": [2, 3]}, "it holds an array of shape [2, 3]"),
+        ({"shape": 6}, "it holds an array of shape 6"),
+        ({"shape": (2, 4)}, "it holds an array of shape (2, 4) with 6 numbers in it"),
+        ({"shape": (5,)}, "it holds an array of shape (5,) with 6 numbers in it"),
+        ({"dtype": np.dtype("i4")}, "it holds an array of 'i4', expected floats"),
+        ({"dtype": np.dtype("f8,f8")}, "it holds an array of 'V16', expected floats"),
+        ({"dtype": [1] * 1000}, "it holds an array of [1, 1, 1, 1, 1, 1, ...], expected floats"),
+    ],
+)
+def test_arrays_that_are_not_what_they_should_be(module, wrong, reason):
+    with pytest.raises(ValueError) as error:
+        array_of(read_pickle(array_pickle(module, **wrong)))
+    assert str(error.value) == reason
+
+
+def test_a_dtype_without_a_state_has_the_byte_order_of_the_machine():
+    state = pickle.dumps(np.dtype("f4"), 3)[2:-1]
+    content = array_pickle("numpy.core.multiarray")
+    assert content.count(state) == 1
+    content = content.replace(state, b"cnumpy\ndtype\n(X\x02\0\0\0f4tR")
+    np.testing.assert_array_equal(array_of(read_pickle(content)), [[0, 1, 2], [3, 4, 5]])
+    with pytest.raises(ValueError, match=r"it holds an array of <.*>, expected floats"):
+        array_of(read_pickle(content.replace(b"cnumpy\ndtype", b"cother\ndtype")))
+
+
+@pytest.mark.parametrize("most", [10, 10_000])
+def test_limits_on_steps_and_places(most):
+    limit = {} if most == 10_000 else {"most_steps": most}
+    assert read_pickle(b"N0" * (most // 2 - 1) + b"N.", **limit) is None
+    with pytest.raises(pickle.UnpicklingError, match="too many steps"):
+        read_pickle(b"N0" * (most // 2 - 1) + b"N\x94.", **limit)
+    puts = [lambda n: b"p%d\n" % n, lambda n: b"r" + n.to_bytes(4, "little")]
+    if most < 256:
+        puts.append(lambda n: b"q" + bytes([n]))
+    for put in puts:
+        assert read_pickle(b"N" + put(0) + put(most - 1) + b".", **limit) is None
+        for more in most, most + 50:
+            with pytest.raises(pickle.UnpicklingError, match="a table of great size"):
+                read_pickle(b"N" + put(more) + put(0) + b".", **limit)
+
+
+def test_nothing_may_follow_the_end_of_a_pickle():
+    with pytest.raises(pickle.UnpicklingError, match="more after its end"):
+        read_pickle(b"N..")
+
+
 class Line(list):
     def __init__(self, *nodes):
         super().__init__(nodes)
@@ -56,6 +144,21 @@ def test_objects_are_remembered_and_not_made():
     assert origin_of(line) == (__name__, "Line") and line.state == {"name": "line"}
     assert [origin_of(item) for item in line.items] == [(__name__, "Node")] * 2
     assert line.items[0] is line.items[1] and line.items[0].arguments == (3,)
+    assert line.items[0].state is None and line.items[0].items == [] and line.arguments == ()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 2000])
+def test_items_are_remembered_in_order(number):
+    """One item, and several, are appended by different steps; more than a thousand by several of them."""
+    for protocol in 2, 4:
+        assert read_pickle(pickle.dumps(Line(*range(number)), protocol)).items == list(range(number))
+
+
+def test_each_pickle_has_classes_of_its_own():
+    content = pickle.dumps([Node(1), Node(2), Line()])
+    (first, second, line), (again, *_) = read_pickle(content), read_pickle(content)
+    assert type(first) is type(second) and type(first) is not type(again) and type(first) is not type(line)
+    assert origin_of(first) == origin_of(again) and origin_of(3) is None
 
 
 def test_nothing_runs(tmp_path, capfd):
