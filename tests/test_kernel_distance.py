@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import lab.kernel_distance
 from data_processor import FlowerDataset, read_flowers
+from lab.errors import UserError
 from lab.kernel_distance import (
     FEATURES,
     Features,
@@ -132,6 +134,13 @@ def test_networks_depend_on_their_seed_alone():
     assert torch.equal(first[0].weight, again[0].weight) and not torch.equal(first[0].weight, other[0].weight)
 
 
+def parts_of(photos, number):
+    """The parts of a FlowerDataset of so many of these photos, again from the first one after the last one."""
+    rows = torch.arange(number) % len(photos)
+    names = [photos.names[row] for row in rows]
+    return photos.pixels, photos.labels[rows], names, photos.classes, photos.rows[rows], photos.root
+
+
 @pytest.fixture
 def two_kinds(few_photos):
     """The photos, those of one kind without green and blue: a classifier's easiest case."""
@@ -150,9 +159,7 @@ def test_the_classifier_tells_kinds_apart(two_kinds):
 
 def test_the_training_of_the_classifier(two_kinds):
     """Each photo once an epoch, in a new order, mirrored or not; the gradients of a step are those of its batch."""
-    few = two_kinds
-    twice = few.labels.repeat(2), 2 * few.names, few.classes, few.rows.repeat(2)
-    photos = FlowerDataset(few.pixels, *twice, few.root)
+    photos = FlowerDataset(*parts_of(two_kinds, 40))
     batches, logits, rates, starts = [], [], [], []
 
     def watch(layer, inputs, output):
@@ -246,6 +253,12 @@ def test_validation_of_pictures_is_a_kernel_distance_in_the_features_of_another_
     assert distance == pytest.approx(kernel_distance(x, y).item(), rel=1e-4)
     first = model.made
     assert validate_pictures(model, photos) == (distance, {}) and torch.equal(model.made, first)
+
+    assert math.isfinite(validate_pictures(model, FlowerDataset(*parts_of(photos, 2)))[0])
+    with pytest.raises(
+        UserError, match="found one validation photo, expected more to measure pictures by; give at least"
+    ):
+        validate_pictures(model, FlowerDataset(*parts_of(photos, 1)))
 
 
 def test_nearest():

@@ -35,6 +35,7 @@ def test_sample_quality(quality, folders, tmp_path):
         train_script.main(["--model", name, *map(str, folders), "--epochs", "1", "--image-size", "8"])
     table, err = quality("--number", "20")
     assert list(table) == ["", "---", "training photos", "validation photos", "AE", "VAE", "noise"]
+    assert table[""] == ["classifier", "random net", "nearest", "closest 5%"]
     assert all(len(cells) == 4 for cells in table.values())
     assert err.count("no such checkpoint, left out.\n") == err.count("\n") == 4
     for column in 0, 1:
@@ -126,10 +127,12 @@ def test_models_that_do_not_compare_are_left_out(quality, folders, few_photos, t
     assert list(table)[4:] == ["AE", "GAN", "noise"]
 
 
-def test_too_little_to_measure(folders, few_photos, tmp_path, capsys):
+def test_too_little_to_measure(quality, folders, few_photos, tmp_path, capsys):
     flags = [*folders[:2], *folders[6:], "--vis-dir", tmp_path / "vis", "--image-size", "8"]
     assert "--number: found 1, expected 2 or more" in fails(sample_quality, [*flags, "--number", "1"], capsys)
     shutil.rmtree(few_photos / "rose")
+    saved_model("AE", few_photos, tmp_path / "models")
+    assert "AE" in quality("--number", "2")[0]  # with two validation photos
     for number in range(4, 10):
         next(few_photos.rglob(f"{number}.jpg")).unlink()
     message = "found one validation photo, expected more to measure"
