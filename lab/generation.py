@@ -13,6 +13,7 @@ BATCH = 100  # pictures sampled at a time, to bound the memory
 def generate(model: Any, number: int, seed: int) -> Tensor:
     """(number, 3, H, W) in [0, 1]: ``model.sample`` with random numbers of this seed."""
     torch.manual_seed(seed)
+    model.eval()
     pictures = []
     with progress(None, f"Sampling from {model.name}", number, "picture") as bar:
         for done in range(0, number, BATCH):

@@ -6,16 +6,23 @@ for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":
 
 import contextlib
 import io
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import Phase, settings
+from matplotlib.figure import Figure
 from PIL import Image
 
+from autograd import BaseGraph, Linear, Sigmoid
+from data_processor import read_flowers
+from lab.checkpoint import checkpoint_path, new_model, save_checkpoint
 from lab.files import atomic_write
+from lab.mlp_autoencoder import MLPAutoencoder
 
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
 settings.register_profile("mutation", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
@@ -87,3 +94,56 @@ def fails(script, arguments, capsys, lines=1):
 def pixels_of(path):
     with Image.open(path) as picture:
         return np.asarray(picture)
+
+
+def shapes_along(layers, x):
+    """The distinct shapes, without the batch, that x goes through."""
+    shapes = [tuple(x.shape[1:])]
+    for layer in layers:
+        x = layer(x)
+        if tuple(x.shape[1:]) != shapes[-1]:
+            shapes.append(tuple(x.shape[1:]))
+    return shapes
+
+
+def expect_orthogonal(weight):
+    """Fails unless the rows of a weight, or its columns if they are fewer, are orthogonal and of length sqrt(2): the
+    gain for ReLU."""
+    rows = weight.detach().flatten(1)
+    rows = rows if len(rows) <= rows.shape[1] else rows.T
+    torch.testing.assert_close(rows @ rows.T, 2 * torch.eye(len(rows)), atol=1e-4, rtol=0)
+
+
+def saved_model(name, photos, model_dir, image_size=(8, 8), split_seed=0, **parts):
+    """Saves a checkpoint of a model with initial weights, as if trained on these photos; gives the model."""
+    model_dir.mkdir(exist_ok=True)
+    size = 3 * math.prod(image_size)
+    if name == "MLPAE":
+        rng = np.random.default_rng(0)
+        model = MLPAutoencoder(BaseGraph([Linear(size, 5, rng), Linear(5, size, rng), Sigmoid()]), 5, image_size)
+    else:
+        torch.manual_seed(0)
+        model = new_model(name, size if name == "DDPM" else 5, image_size).eval()
+    training, _ = read_flowers(photos, *image_size).split(split_seed)
+    checkpoint = {
+        "name": name,
+        "model": model,
+        "encoding_dim": model.encoding_dim,
+        "image_size": list(image_size),
+        "data": {"root": str(photos), "fingerprint": training.fingerprint()},
+        "epoch": 2,
+        "train_loss": 0.02,
+        "valid_loss": 0.01,
+        "settings": {"split_seed": split_seed, "optimizer": "AdamW"},
+    }
+    save_checkpoint(checkpoint | parts, checkpoint_path(model_dir, name))
+    return model
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    """The latest figure that was saved, or an earlier one by its position."""
+    saved = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: saved.append(self) or savefig(self, *args, **kw))
+    return lambda which=-1: saved[which]

@@ -4,11 +4,22 @@ import math
 
 import pytest
 import torch
+from conftest import shapes_along
+from torch import nn
 from torch.nn.functional import mse_loss
 
 from data_processor import create_flower_dataloaders
-from Diffusion import DDPM_loss_function, Diffusion, ddim, schedule, time_features
-from GAN import GAN, GAN_loss_function, GAN_loss_terms, augment
+from Diffusion import (
+    TIME_FEATURES,
+    Attention,
+    DDPM_loss_function,
+    Diffusion,
+    ResidualBlock,
+    ddim,
+    schedule,
+    time_features,
+)
+from GAN import GAN, GAN_ENCODING_DIM, GAN_loss_function, GAN_loss_terms, augment
 from lab.kernel_distance import validate_pictures
 from lab.pytorch_training import moving_average
 from VarAutoencoder import VAE_loss_terms, VarAutoencoder, calibrated_VAE_loss_function
@@ -25,8 +36,15 @@ def test_samples_are_pictures(build, size):
     assert samples.min() >= 0 and samples.max() <= 1 and samples.std(dim=0).max() > 0
 
 
+def test_names_and_defaults():
+    for model, name, encoding_dim in (GAN(), "GAN", 64), (Diffusion(), "DDPM", 3 * 24 * 24):
+        assert model.name == name and model.encoding_dim == encoding_dim
+        assert model.eval().sample(1).shape == (1, 3, 24, 24)
+    assert GAN_ENCODING_DIM == 64
+
+
 def test_an_average_of_weights():
-    model = torch.nn.Linear(1, 1)
+    model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     averaged = moving_average(model, optimizer)
     weights, expected = [], None
@@ -100,7 +118,7 @@ def test_ddim_with_the_best_model_of_a_gaussian_gives_its_mean_and_variance():
         return (alpha * x - guess) / sigma
 
     torch.manual_seed(0)
-    noise = torch.randn(100_000, 1, dtype=torch.float64)
+    noise = torch.randn(20_000, 1, dtype=torch.float64)
     for steps, tolerance in (50, 0.02), (1000, 0.001):  # what few steps get wrong of the variance, more get right
         x = ddim(predict_v, noise, steps)
         assert x.mean().item() == pytest.approx(mean, abs=0.002)
@@ -119,7 +137,26 @@ def test_images_and_noise_are_mixed_as_the_schedule_says(monkeypatch):
     torch.testing.assert_close(alpha * x - sigma * v, 2 * images - 1)
     epsilon = sigma * x + alpha * v
     assert epsilon.mean().item() == pytest.approx(0, abs=0.01) and epsilon.std().item() == pytest.approx(1, abs=0.01)
-    assert ((500 * t).floor() == torch.arange(500)).all()  # a time in each five-hundredth of [0, 1]
+    places = 500 * t - torch.arange(500)  # a time in each five-hundredth of [0, 1], anywhere in it
+    assert places.min() >= 0 and places.max() < 1
+    assert places.mean().item() == pytest.approx(0.5, abs=0.05) and places.std().item() == pytest.approx(
+        12**-0.5, abs=0.02
+    )
+
+
+@pytest.mark.parametrize("steps", [None, 4])
+def test_steps_of_sampling_go_from_noise_to_image(steps, monkeypatch):
+    model = Diffusion(image_size=(8, 12))
+    seen = []
+    monkeypatch.setattr(model, "predict_v", lambda x, t: seen.append((x, t)) or torch.zeros_like(x))
+    torch.manual_seed(0)
+    model.sample(200) if steps is None else model.sample(200, steps)
+    times = torch.stack([t for _, t in seen])
+    steps = steps or 50
+    torch.testing.assert_close(times, (1 - torch.arange(steps) / steps)[:, None].expand(steps, 200))
+    noise = seen[0][0]
+    assert noise.shape == (200, 3, 12, 8)
+    assert noise.mean().item() == pytest.approx(0, abs=0.02) and noise.std().item() == pytest.approx(1, abs=0.02)
 
 
 def test_sampling_clips_estimates_to_pictures():
@@ -148,11 +185,36 @@ def test_the_u_net_gives_what_it_was_given_and_uses_all_its_weights(size):
     assert [name for name, param in model.named_parameters() if not param.grad.any()] == []
 
 
+def test_the_u_net_begins_as_a_network_without_its_residual_branches():
+    """The last layer of each is 0 at first, and that of the whole U-Net (Ho, Jain and Abbeel's implementation)."""
+    torch.manual_seed(0)
+    x, time = torch.randn(2, 16, 4, 4), torch.randn(2, 10)
+
+    def differs_by_position(values):
+        return (values - values[:1, :, :1, :1]).abs().max() > 1e-5
+
+    assert not differs_by_position(ResidualBlock(16, 16, 10)(x, time) - x)
+    wider = ResidualBlock(16, 24, 10)
+    assert not differs_by_position(wider(x, time) - wider.shortcut(x)) and differs_by_position(wider(x, time))
+    assert not differs_by_position(Attention(16)(x) - x)
+    assert not differs_by_position(Diffusion(image_size=(8, 8)).predict_v(torch.randn(2, 3, 8, 8), torch.rand(2)))
+
+
+def test_time_features_are_cosines_and_sines_of_frequencies_from_1_to_1000():
+    t = torch.linspace(0, 1, 50)
+    features = time_features(t)
+    assert features.shape == (50, TIME_FEATURES)
+    cosines, sines = features.double().chunk(2, dim=1)
+    frequencies = torch.tensor([1000 ** (i / 31) for i in range(32)], dtype=torch.float64)
+    torch.testing.assert_close(cosines, torch.cos(t.double()[:, None] * frequencies), atol=1e-3, rtol=0)
+    torch.testing.assert_close(sines, torch.sin(t.double()[:, None] * frequencies), atol=1e-3, rtol=0)
+
+
 def test_the_u_net_knows_the_time():
     torch.manual_seed(0)
     model = Diffusion(image_size=(8, 8)).eval()
     for param in model.parameters():
-        torch.nn.init.normal_(param, std=0.1)
+        nn.init.normal_(param, std=0.1)
     x = torch.randn(1, 3, 8, 8).expand(2, -1, -1, -1)
     early, late = model.predict_v(x, torch.tensor([0.2, 0.8]))
     assert not torch.allclose(early, late, atol=1e-3)
@@ -214,13 +276,77 @@ def test_the_discriminator_learns_to_tell_and_the_generator_to_fool():
         assert losses()[which] < before - 0.2
 
 
-def test_augment_keeps_shapes_and_changes_each_image_in_its_own_way():
+@pytest.mark.parametrize("size", SIZES)
+def test_the_discriminator_has_strided_convolutions_and_leaky_relus(size):
+    width, height = size
+    model = GAN(image_size=size)
+    halved = [(3, height, width), (48, height // 2, width // 2), (96, height // 4, width // 4)]
+    shapes = shapes_along(model.discriminator, torch.rand(2, 3, height, width))
+    assert shapes == [*halved, (192, height // 4, width // 4), (12 * height * width,), (1,)]
+    slopes = [layer.negative_slope for layer in model.discriminator if isinstance(layer, nn.LeakyReLU)]
+    assert slopes == 3 * [0.2]  # as in Radford, Metz and Chintala
+
+
+def test_scores_are_of_augmented_images_and_twice_of_the_same_pictures():
+    """With a generator of gray pictures, some dark and some bright, and a discriminator that measures brightness."""
     torch.manual_seed(0)
-    images = torch.rand(1, 3, 16, 24).expand(500, 3, 16, 24)
-    changed = augment(images)
-    assert changed.shape == images.shape and len(torch.unique(changed, dim=0)) == 500
-    empty = (changed == 0).all(dim=1).float().mean(dim=(1, 2))
-    assert empty.min() == 0 and empty.max() == pytest.approx(1 - (14 / 16) * (21 / 24))  # an eighth off both sides
+    model = GAN(image_size=(8, 8))
+    model.generator = nn.Sequential(nn.Linear(64, 3 * 64), nn.Unflatten(1, (3, 8, 8)), nn.Sigmoid())
+    model.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 1, bias=False))
+    with torch.no_grad():
+        model.generator[0].weight[:] = torch.randn(64)
+        model.generator[0].bias.zero_()
+        model.discriminator[1].weight[:] = 1 / (3 * 64)
+    photo_scores, picture_scores, fooled_scores = (scores.detach() for scores in model(torch.full((300, 3, 8, 8), 0.9)))
+    assert photo_scores.shape == picture_scores.shape == fooled_scores.shape == (300, 1)
+    assert photo_scores.min() > 0.3 and picture_scores.min() < -0.5  # 0.9 is 0.8 in [-1, 1], less at the margin
+    assert torch.cat([picture_scores, fooled_scores], dim=1).T.corrcoef()[0, 1] > 0.95
+    for scores in photo_scores, picture_scores - fooled_scores:  # differ by what augmentation changes at random
+        assert scores.std() > 0.05
+    assert all(param.requires_grad for param in model.parameters())
+
+
+def expect_uniform(values, low, high):
+    """Fails unless the values, sorted, are about those of a uniform distribution (Kolmogorov and Smirnov's test)."""
+    expected = torch.linspace(low, high, len(values))
+    torch.testing.assert_close(values.sort().values, expected, atol=0.03 * (high - low), rtol=0)
+    assert values.min() >= low - 1e-4 and values.max() <= high + 1e-4
+
+
+def test_augment_changes_brightness_saturation_and_contrast_of_each_image_independently():
+    """Two halves of one colour each: their gray levels tell brightness and contrast, and their colours saturation."""
+    torch.manual_seed(0)
+    colours = torch.tensor([[0.9, 0.5, 0.4], [0.35, 0.1, 0.45]]).T
+    image = colours.repeat_interleave(12, dim=1)[:, None, :].expand(3, 16, 24)
+    found = augment(image.expand(5000, 3, 16, 24))[:, :, 8, [6, 17]]  # positions that translation leaves in their half
+    before = 2 * colours - 1
+    gray, gray_before = found.mean(dim=1), before.mean(dim=0)
+    brightness = gray.mean(dim=1) - gray_before.mean()
+    contrast = gray.diff(dim=1)[:, 0] / gray_before.diff()
+    saturation = (found - gray[:, None]) / (before - gray_before) / contrast[:, None, None]
+    torch.testing.assert_close(saturation, saturation[:, :1, :1].expand_as(saturation), atol=1e-3, rtol=0)
+    changes = brightness, saturation[:, 0, 0], contrast
+    for change, (low, high) in zip(changes, [(-0.2, 0.2), (0.6, 1.4), (0.8, 1.2)], strict=True):
+        expect_uniform(change, low, high)
+    torch.testing.assert_close(torch.stack(changes).corrcoef(), torch.eye(3), atol=0.05, rtol=0)
+
+
+def test_augment_moves_each_image_by_up_to_an_eighth_and_fills_with_0():
+    torch.manual_seed(0)
+    image = torch.full((3, 16, 24), 0.7)
+    image[:, 8, 13] = 1
+    changed = augment(image.expand(5000, 3, 16, 24))
+    assert changed.shape == (5000, 3, 16, 24)
+    brightest = changed.sum(dim=1).flatten(1).argmax(dim=1)
+    down, right = brightest // 24 - 8, brightest % 24 - 13
+    for shift, farthest in (down, 2), (right, 3):
+        counts = (shift + farthest).bincount()
+        assert len(counts) == 2 * farthest + 1
+        torch.testing.assert_close(counts / 5000, torch.full((len(counts),), 1 / len(counts)), atol=0.02, rtol=0)
+    assert abs(torch.stack([down, right]).float().corrcoef()[0, 1]) < 0.05
+    rows, columns = torch.arange(16) - down[:, None], torch.arange(24) - right[:, None]
+    inside = ((rows >= 0) & (rows < 16))[:, :, None] & ((columns >= 0) & (columns < 24))[:, None, :]
+    assert torch.equal((changed != 0).all(dim=1), inside)  # no colour of the image becomes 0: 0.7 is 0.4 in [-1, 1]
 
 
 def test_augment_lets_gradients_through():

@@ -2,22 +2,13 @@ import math
 
 import pytest
 import torch
+from conftest import expect_orthogonal, shapes_along
 from torch import nn
 
 from Autoencoder import AE_ENCODING_DIM, Autoencoder
 from Diffusion import Diffusion
 from GAN import GAN
 from VarAutoencoder import VAE_ENCODING_DIM, VAE_loss_function, VAE_loss_terms, VarAutoencoder
-
-
-def shapes_along(layers, x):
-    """The distinct shapes, without the batch, that x goes through."""
-    shapes = [tuple(x.shape[1:])]
-    for layer in layers:
-        x = layer(x)
-        if tuple(x.shape[1:]) != shapes[-1]:
-            shapes.append(tuple(x.shape[1:]))
-    return shapes
 
 
 @pytest.mark.parametrize("size", [(24, 24), (32, 20), (4, 8)])
@@ -59,10 +50,20 @@ def test_transposed_convolutions_paint_every_pixel_as_often():
 
 
 @pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder, GAN, Diffusion])
-@pytest.mark.parametrize("size", [(25, 24), (24, 22), (0, 24), (2, 2), (-4, 24)])
+@pytest.mark.parametrize("size", [(25, 24), (24, 22), (0, 24), (24, 0), (2, 2), (-4, 24)])
 def test_image_sizes_that_are_no_multiple_of_4(build, size):
     with pytest.raises(ValueError, match=r"found an image size of {} x {}, expected multiples of 4".format(*size)):
         build(10, size)
+
+
+@pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder])
+def test_initial_weights_are_orthogonal_with_the_gain_for_relu(build):
+    model = build()
+    layers = [layer for layer in [*model.encoder, *model.decoder] if list(layer.parameters())]
+    assert len(layers) == 8
+    for layer in layers:
+        expect_orthogonal(layer.weight)
+        assert not layer.bias.any()
 
 
 @pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder])
@@ -71,9 +72,24 @@ def test_outputs_are_pictures(build):
     model = build(10, (8, 8))
     images = torch.rand(5, 3, 8, 8)
     outputs = model(images) if build is Autoencoder else model(images)[0]
-    for pictures in outputs, model.reconstruct(images), model.sample(5):
+    reconstructed, sampled = model.reconstruct(images), model.sample(5)
+    for pictures in outputs, reconstructed, sampled:
         assert pictures.shape == (5, 3, 8, 8)
         assert pictures.min() >= 0 and pictures.max() <= 1
+    assert outputs.requires_grad and not reconstructed.requires_grad and not sampled.requires_grad
+    if build is Autoencoder:
+        assert torch.equal(outputs, reconstructed)
+
+
+@pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder, GAN, Diffusion])
+def test_random_numbers_are_made_where_the_weights_are(build):
+    """On the CPU here, while new tensors belong to another device unless told otherwise."""
+    model = build(image_size=(8, 8)).eval()
+    images = torch.rand(2, 3, 8, 8)
+    with torch.device("meta"):
+        outputs = model(images)
+        made = [model.sample(2), *(outputs if isinstance(outputs, tuple) else [outputs])]
+    assert all(tensor.device.type == "cpu" for tensor in made)
 
 
 def test_samples_are_decoded_normal_numbers():
@@ -89,7 +105,7 @@ def test_samples_are_decoded_normal_numbers():
 
 
 def test_forward_gives_images_mu_and_log_var():
-    model = VarAutoencoder(10, (8, 8))
+    model = VarAutoencoder(10, (8, 8)).eval()  # draws in validation, too
     images = torch.rand(5, 3, 8, 8)
     x, mu, log_var = model(images)
     assert x.shape == images.shape and mu.shape == log_var.shape == (5, 10)
@@ -112,14 +128,22 @@ def test_loss_by_hand():
 
 
 def test_antithetic_draws():
+    """Twice as many: z = mu + sigma epsilon for all images, then mu - sigma epsilon, with epsilon from N(0, 1)."""
+    torch.manual_seed(0)
+    model = VarAutoencoder(10, (8, 8))
+    model.decoder = nn.Identity()
+    z, mu, log_var = model(torch.rand(500, 3, 8, 8), antithetic=True)
+    assert z.shape == (2, 500, 10)
+    torch.testing.assert_close(z.mean(dim=0), mu)
+    epsilon = ((z[0] - mu) / torch.exp(0.5 * log_var)).detach()
+    torch.testing.assert_close(epsilon.T.cov(), torch.eye(10), atol=0.2, rtol=0)
+    assert epsilon.mean().item() == pytest.approx(0, abs=0.05) and epsilon.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_loss_of_several_reconstructions_is_the_mean_of_their_losses():
     model = VarAutoencoder(10, (8, 8))
     images = torch.rand(5, 3, 8, 8)
-    torch.manual_seed(1)
     x, mu, log_var = model(images, antithetic=True)
-    torch.manual_seed(1)
-    sigma, epsilon = torch.exp(0.5 * log_var), torch.randn(5, 10)
-    torch.testing.assert_close(x[0], model.decoder(mu + sigma * epsilon))
-    torch.testing.assert_close(x[1], model.decoder(mu - sigma * epsilon))
     halves = [VAE_loss_function((half, mu, log_var), images).item() for half in x]
     assert VAE_loss_function((x, mu, log_var), images).item() == pytest.approx(sum(halves) / 2, rel=1e-5)
 

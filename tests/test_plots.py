@@ -1,27 +1,50 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from conftest import pixels_of
 
-from data_processor import read_flowers
-from lab import plots
+from data_processor import FlowerDataset, read_flowers
+from lab.errors import UserError
 from lab.handout import asked_losses
-from lab.plots import plot_latent, plot_losses
+from lab.plots import plot_latent, plot_losses, read_history
 from VarAutoencoder import VarAutoencoder
 
 HISTORY = [
     {"Epoch": epoch + 1.0, "Train Loss": train, "Valid Loss": valid, "Valid Other": 7.0}
     for epoch, (train, valid) in enumerate([(0.05, 0.04), (0.02, 0.01), (0.01, 0.015)])
 ]
+BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#595959"
+OKABE_AND_ITO = {BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"}
 
 
-@pytest.fixture
-def figure(monkeypatch):
-    """The figures that are drawn, the latest last."""
-    drawn = []
-    real = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure) or real(figure, path))
-    return lambda: drawn[-1]
+def drawn(figure):
+    """The only axes of a figure, and its lines by their labels."""
+    [axes] = figure.axes
+    return axes, {line.get_label(): line for line in axes.lines}
+
+
+def words(axes):
+    return [text.get_text() for text in axes.get_legend().texts]
+
+
+def test_reading_a_history(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("Epoch,Train Loss,Valid Loss,Valid Other\n1,0.5,-2.5e-3,7\n2,0.25,1,8\n")
+    assert read_history(str(path)) == [
+        {"Epoch": 1.0, "Train Loss": 0.5, "Valid Loss": -0.0025, "Valid Other": 7.0},
+        {"Epoch": 2.0, "Train Loss": 0.25, "Valid Loss": 1.0, "Valid Other": 8.0},
+    ]
+    path.write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"history.csv: found no history of losses in it; train again, or give another"):
+        read_history(path)
+    head = "Epoch,Train Loss,Valid Loss"
+    for content in "", head, "Epoch,Train Loss\n1,2", "Train Loss,Valid Loss\n1,2", f"{head}\n1,2", f"{head}\n1,2,x":
+        path.write_text(content)
+        with pytest.raises(UserError, match="found no history of losses"):
+            read_history(path)
+    path.unlink()
+    with pytest.raises(UserError, match="found no history of losses"):
+        read_history(path)
 
 
 @pytest.mark.parametrize(
@@ -35,24 +58,62 @@ def figure(monkeypatch):
 )
 def test_losses(asked, bars, figure, tmp_path):
     plot_losses("title", HISTORY, 2, asked, tmp_path / "loss.png")
-    axes = figure().axes[0]
-    train, valid, best, *across = axes.lines
+    axes, lines = drawn(figure())
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("title", "Epoch", "Loss")
+    bar_labels = [f"the handout's bar for {whose}: {limit:g}" for limit, whose in bars.items()]
+    assert words(axes) == ["Train Loss", "Valid Loss", "best epoch 2: 0.0200 / 0.0100", *bar_labels] == list(lines)
+    train, valid, best, *across = lines.values()
     np.testing.assert_array_equal(train.get_xydata(), [(1, 0.05), (2, 0.02), (3, 0.01)])
     np.testing.assert_array_equal(valid.get_xydata(), [(1, 0.04), (2, 0.01), (3, 0.015)])
     np.testing.assert_array_equal(best.get_xydata(), [(2, 0.01)])
-    best_words, *bar_words = [text.get_text() for text in axes.get_legend().texts][2:]
-    assert best_words == "best epoch 2: 0.0200 / 0.0100"
-    assert [line.get_ydata()[0] for line in across] == list(bars)
-    assert bar_words == [f"the handout's bar for {whose}: {limit:g}" for limit, whose in bars.items()]
-    with Image.open(tmp_path / "loss.png") as picture:
-        assert picture.size == (960, 540)
+    assert best.get_marker() == "o" and best.get_markersize() > 8 and best.get_markerfacecolor() == "white"
+    assert [line.get_color() for line in (train, valid, best)] == [BLUE, ORANGE, ORANGE]
+    styles = [line.get_linestyle() for line in (train, valid, *across)]
+    assert len(set(styles)) == len(styles)  # what differs in colour also differs in line style
+    for line, limit in zip(across, bars, strict=True):
+        assert list(line.get_ydata()) == [limit, limit] and line.get_color() == GRAY
+        assert list(line.get_xdata()) == [0, 1]  # of the width of the axes
+    assert all(epoch == round(epoch) for epoch in axes.get_xticks())
+    assert pixels_of(tmp_path / "loss.png").shape[:2] == (540, 960)
+    spines = {name for name, spine in axes.spines.items() if spine.get_visible()}
+    assert spines == {"left", "bottom"} and not axes.get_legend().get_frame_on()
 
 
-def test_losses_of_one_epoch_or_below_zero(figure, tmp_path):
+@pytest.mark.parametrize(
+    ("train", "valid", "shown"),
+    [
+        (0.02, 0.01, "0.0200 / 0.0100"),
+        (9.99994, 1, "9.9999 / 1.0000"),
+        (1, 10, "1.0 / 10.0"),
+        (-7e4, 1, "-70000.0 / 1.0"),
+    ],
+)
+def test_losses_in_the_legend(train, valid, shown, figure, tmp_path):
+    """With four digits, or with one if a loss is 10 or more."""
+    rows = [{"Epoch": epoch, "Train Loss": loss, "Valid Loss": valid} for epoch, loss in ((1.0, 5.0), (2.0, train))]
+    plot_losses("title", rows, 2, {}, tmp_path / "loss.png")
+    assert words(figure().axes[0])[2] == f"best epoch 2: {shown}"
+
+
+@pytest.mark.parametrize("name", ["Train Loss", "Valid Loss"])
+def test_losses_of_one_epoch_or_not_above_zero(name, figure, tmp_path):
     plot_losses("title", HISTORY[:1], 1, {}, tmp_path / "loss.png")
     assert figure().axes[0].get_yscale() == "log"
-    plot_losses("title", [row | {"Train Loss": -7e4} for row in HISTORY], 2, {}, tmp_path / "loss.png")
-    assert figure().axes[0].get_yscale() == "linear"
+    for loss in 0, -7e4:
+        plot_losses("title", [*HISTORY, HISTORY[0] | {name: loss}], 2, {}, tmp_path / "loss.png")
+        assert figure().axes[0].get_yscale() == "linear"
+
+
+def test_the_scale_of_the_losses_is_labelled_with_plain_numbers(figure, tmp_path):
+    plot_losses("title", HISTORY, 2, {}, tmp_path / "loss.png")
+    axes, _ = drawn(figure())
+    low, high = axes.get_ylim()
+    labels = {
+        label.get_text() for label in axes.get_yticklabels(which="both") if low <= label.get_position()[1] <= high
+    }
+    assert labels - {""} == {"0.01", "0.015", "0.02", "0.03", "0.05"}
+    # Lines of the grid run across at these values, and none up and down.
+    assert [line.get_visible() for line in (axes.get_ygridlines()[0], axes.get_xgridlines()[0])] == [True, False]
 
 
 @pytest.fixture
@@ -61,12 +122,14 @@ def model():
     return VarAutoencoder(5, (8, 8))
 
 
-def test_the_latent_space(figure, few_photos, model, tmp_path):
+def test_interpolations_between_photos(figure, few_photos, model, tmp_path):
     training, validation = read_flowers(few_photos, 8, 8).split()
     plot_latent("title", model, training, validation, tmp_path / "latent.png", steps=3)
-    *walks, latent_map = figure().axes
-    assert len(walks) == 3 * 5
+    assert figure().get_suptitle() == "title"
+    *walks, _ = figure().axes
+    assert len(walks) == 3 * 5 and not any(axes.axison for axes in walks)
     shown = [torch.from_numpy(np.array(axes.images[0].get_array())).permute(2, 0, 1) for axes in walks]
+    ends = []
     with torch.no_grad():
         images, labels = validation[:]
         mu, _ = model.encode(images)
@@ -76,22 +139,73 @@ def test_the_latent_space(figure, few_photos, model, tmp_path):
             (a,), (b,) = ([i for i in range(len(images)) if torch.equal(images[i], photo)] for photo in (start, end))
             torch.testing.assert_close(torch.stack([first, last]), model.decoder(mu[[a, b]]))
             torch.testing.assert_close(middle[None], model.decoder((mu[[a]] + mu[[b]]) / 2))
+            ends.append(a)
+    assert len(set(ends)) == 3 and labels[ends[:2]].tolist() == [0, 1]  # one of each kind, if they are enough
 
-    # The directions of greatest variance, found in another way; each may point forward or backward.
-    points = np.concatenate([np.asarray(dots.get_offsets()) for dots in latent_map.collections])
-    assert [len(dots.get_offsets()) for dots in latent_map.collections] == labels.bincount().tolist()
+    plot_latent("title", model, training, validation, tmp_path / "latent.png")
+    assert len(figure().axes) == 3 * (8 + 2) + 1
+    top, bottom = (axes.figure.bbox for axes in (figure().axes[0], figure().axes[-1]))
+    assert 0 <= top.y0 - bottom.y1 < 20 and top.height / bottom.height == pytest.approx(3 / 5, abs=0.02)
+    assert pixels_of(tmp_path / "latent.png").shape[:2] == (1080, 1080)
+
+
+def test_the_map_shows_the_first_two_principal_components(figure, few_photos, model, tmp_path):
+    """They are found in another way here; each may point forward or backward."""
+    training, validation = read_flowers(few_photos, 8, 8).split()
+    plot_latent("title", model, training, validation, tmp_path / "latent.png")
+    axes = figure().axes[-1]
+    images, labels = validation[:]
     with torch.no_grad():
-        means = model.encode(training[:][0])[0].numpy()
+        means, mu = model.encode(training[:][0])[0].numpy(), model.encode(images)[0].numpy()
     values, directions = np.linalg.eigh(np.cov(means.T))
-    expected = (mu.numpy() - means.mean(0)) @ directions[:, :-3:-1]
-    order = np.argsort(labels.numpy(), kind="stable")
-    np.testing.assert_allclose(abs(points), abs(expected[order]), rtol=1e-3, atol=1e-5)
-    share = values[-1] / values.sum()
-    assert latent_map.get_xlabel() == f"1st principal component ({share:.0%} of the variance)"
+    expected = (mu - means.mean(0)) @ directions[:, :-3:-1]
+    dots = axes.collections
+    assert words(axes) == [points.get_label() for points in dots] == ["rose", "tulip"]
+    found = [np.asarray(points.get_offsets()) for points in dots]
+    signs = np.sign((np.concatenate(found) * np.concatenate([expected[labels == label] for label in (0, 1)])).sum(0))
+    for label in 0, 1:
+        np.testing.assert_allclose(found[label] * signs, expected[labels == label], rtol=1e-3, atol=1e-5)
+    first, second = values[:-3:-1] / values.sum()
+    assert axes.get_xlabel() == f"1st principal component ({first:.0%} of the variance)"
+    assert axes.get_ylabel() == f"2nd ({second:.0%})"
+    assert axes.get_aspect() == 1  # distances can be compared
+    sizes = [
+        handle.get_sizes() if hasattr(handle, "get_sizes") else None for handle in axes.get_legend().legend_handles
+    ]
+    assert all(size > points.get_sizes() for size, points in zip(sizes, dots, strict=True))
+
+
+def test_kinds_differ_in_colour_and_in_shape(figure, few_photos, model, tmp_path):
+    for kind in "abcdef":
+        (few_photos / kind).mkdir()
+        for photo in (few_photos / "rose").glob("*.jpg"):
+            (few_photos / kind / photo.name).write_bytes(photo.read_bytes())
+    training, validation = read_flowers(few_photos, 8, 8).split()
+    plot_latent("title", model, training, validation, tmp_path / "latent.png")
+    dots = figure().axes[-1].collections
+    assert [points.get_label() for points in dots] == ["a", "b", "c", "d", "e", "f", "rose", "tulip"]
+    colours = [tuple((points.get_facecolor()[0, :3] * 255).round().astype(int)) for points in dots]
+    shapes = [points.get_paths()[0].vertices.tobytes() for points in dots]
+    assert len(set(colours)) == len(set(shapes)) == 6
+    assert {"#{:02X}{:02X}{:02X}".format(*colour) for colour in colours} <= OKABE_AND_ITO
+    assert (colours[6:], shapes[6:]) == (colours[:2], shapes[:2])  # from the seventh kind on they are used again
+    assert all(0.5 < points.get_alpha() < 1 for points in dots)
+
+
+def test_latent_means_of_more_photos_than_are_encoded_at_once(figure, few_photos, model, tmp_path):
+    photos = read_flowers(few_photos, 8, 8)
+    plot_latent("title", model, photos, photos, tmp_path / "few.png")
+    few = figure().axes[-1]
+    many = [photos.labels.repeat(15), 15 * photos.names, photos.classes, photos.rows.repeat(15), photos.root]
+    photos = FlowerDataset(photos.pixels, *many)
+    plot_latent("title", model, photos, photos, tmp_path / "many.png")
+    for points, more in zip(few.collections, figure().axes[-1].collections, strict=True):
+        assert len(more.get_offsets()) == 150
+        np.testing.assert_allclose(abs(more.get_offsets()), abs(np.tile(points.get_offsets(), (15, 1))), atol=1e-5)
 
 
 @pytest.mark.parametrize("number", [2, 3, 7])
-def test_latent_spaces_with_little_in_them(number, few_photos, tmp_path):
+def test_latent_spaces_with_little_in_them(number, few_photos, tmp_path, caplog):
     (few_photos / "tulip").rename(few_photos / "\u90c1\u91d1\u9999")  # tulip in Chinese, which not every font can write
     photos = sorted(few_photos.rglob("*.jpg"))
     for photo in photos[number:]:
@@ -100,5 +214,5 @@ def test_latent_spaces_with_little_in_them(number, few_photos, tmp_path):
         training, validation = read_flowers(few_photos, 8, 8).split()
         path = tmp_path / "latent.png"
         plot_latent("title", VarAutoencoder(encoding_dim, (8, 8)), training, validation, path)
-        with Image.open(path) as picture:
-            assert picture.size == (1080, 1080)
+        assert pixels_of(path).shape[:2] == (1080, 1080)
+    assert caplog.text == ""  # of fonts that this machine lacks

@@ -1,13 +1,16 @@
 import shutil
 
+import numpy as np
 import pytest
 import torch
-from conftest import fails, pixels_of
+from conftest import fails, pixels_of, saved_model
 
 import sample_quality
 import train_script
 from Autoencoder import Autoencoder
-from data_processor import create_flower_dataloaders
+from data_processor import create_flower_dataloaders, read_flowers, show_recover_results
+from lab.generation import generate
+from lab.kernel_distance import Features, distance_of_subsets, random_network, train_classifier
 
 
 @pytest.fixture
@@ -19,7 +22,9 @@ def quality(folders, tmp_path, capsys):
         places = [*folders[:2], *folders[6:], "--vis-dir", tmp_path / "vis", "--image-size", "8"]
         sample_quality.main([str(flag) for flag in [*places, *flags]])
         out, err = capsys.readouterr()
-        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if "|" in line]
+        *lines, run.last_line = out.splitlines()
+        assert {len(line) for line in lines} == {76}
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         return {name: cells for name, *cells in rows}, err
 
     return run
@@ -30,6 +35,7 @@ def test_sample_quality(quality, folders, tmp_path):
         train_script.main(["--model", name, *map(str, folders), "--epochs", "1", "--image-size", "8"])
     table, err = quality("--number", "20")
     assert list(table) == ["", "---", "training photos", "validation photos", "AE", "VAE", "noise"]
+    assert table[""] == ["classifier", "random net", "nearest", "closest 5%"]
     assert all(len(cells) == 4 for cells in table.values())
     assert err.count("no such checkpoint, left out.\n") == err.count("\n") == 4
     for column in 0, 1:
@@ -40,6 +46,53 @@ def test_sample_quality(quality, folders, tmp_path):
     assert pixels_of(tmp_path / "vis" / "nearest_AE.png").shape == (2 * 196 + 20, 8 * 100 - 4, 3)
     assert quality("--number", "20")[0] == table
     assert quality("--number", "20", "--seed", "1")[0] != table
+
+
+def test_the_table_by_its_description(quality, few_photos, tmp_path):
+    model = saved_model("AE", few_photos, tmp_path / "models", image_size=(12, 8), split_seed=3)
+    table, _ = quality("--number", "30", "--image-size", "12x8", "--split-seed", "3", "--seed", "2")
+
+    training, validation = read_flowers(few_photos, 12, 8).split(3)
+    (photos, _), (unseen, kinds) = training[:], validation[:]
+    images = generate(model, 30, seed=2)
+    classifier = train_classifier(training, seed=2)
+    for column, network in enumerate([classifier[0], random_network(2)]):
+        view = Features(network, photos)
+        for row, pictures in ("training photos", photos), ("AE", images):
+            expected = "{:.2f} ± {:.2f}".format(*distance_of_subsets(view(pictures), view(unseen)))
+            assert table[row][column] == expected
+        mean, _ = distance_of_subsets(view(torch.rand(30, 3, 8, 12)), view(unseen))
+        assert float(table["noise"][column].split(" ± ")[0]) == pytest.approx(mean, rel=0.3)
+    right = (classifier(unseen).argmax(dim=1) == kinds).float().mean().item()
+    assert quality.last_line == f"The classifier names the kind of {right:.0%} of the validation photos."
+
+    for row, pictures in ("validation photos", unseen), ("AE", images):
+        both_ways = torch.stack([photos, photos.flip(3)])
+        differences = (pictures[:, None, None] - both_ways).square().mean(dim=(3, 4, 5)).sqrt().numpy()
+        near, positions = differences.min(axis=(1, 2)), differences.min(axis=1).argmin(axis=1)
+        assert list(map(float, table[row][2:])) == pytest.approx(np.quantile(near, [0.5, 0.05]), abs=0.0006)
+    closest = near.argsort()[:16]
+    show_recover_results(images[closest], photos[positions[closest]], tmp_path / "expected.png")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "vis" / "nearest_AE.png"), pixels_of(tmp_path / "expected.png"))
+    assert table["training photos"][2:] == table["noise"][2:] == table["validation photos"][:2] == ["", ""]
+
+
+def test_defaults(few_photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few_photos.rename("drawn_flowers")
+    saved_model("AE", "drawn_flowers", tmp_path / "models", image_size=(24, 24))
+    outs = []
+    for flags in [], ["--number", "500", "--seed", "0", "--split-seed", "0", "--image-size", "24"]:
+        sample_quality.main(flags)
+        out, err = capsys.readouterr()
+        outs.append(out)
+    assert outs[0] == outs[1] and "| AE " in out
+    assert "No photos at ./flowers: using the drawn flowers in ./drawn_flowers instead.\n" in err
+    assert "models/BestModel_VAE.pth: no such checkpoint, left out.\n" in err
+    assert (tmp_path / "vis" / "nearest_AE.png").exists()
+    (tmp_path / "drawn_flowers").rename("flowers")
+    sample_quality.main(["--number", "2"])
+    assert "No photos" not in capsys.readouterr().err
 
 
 def test_training_photos_are_found_to_be_near_themselves(quality, folders, few_photos, monkeypatch):
@@ -66,12 +119,20 @@ def test_models_that_do_not_compare_are_left_out(quality, folders, few_photos, t
     assert list(table)[4:] == ["GAN", "noise"]
     assert "BestModel_AE.pth: found a model of 12 x 12 pixels, expected 8 x 8, left out." in err
     assert "BestModel_VAE.pth: was trained on other photos, left out." in err
+    saved_model("AE", few_photos, tmp_path / "models", image_size=(8, 12))
+    _, err = quality("--number", "4")
+    assert "BestModel_AE.pth: found a model of 8 x 12 pixels, expected 8 x 8, left out." in err
+    saved_model("GAN", few_photos, tmp_path / "models", image_size=(8, 12))
+    table, err = quality("--number", "4", "--image-size", "8x12")
+    assert list(table)[4:] == ["AE", "GAN", "noise"]
 
 
-def test_too_little_to_measure(folders, few_photos, tmp_path, capsys):
+def test_too_little_to_measure(quality, folders, few_photos, tmp_path, capsys):
     flags = [*folders[:2], *folders[6:], "--vis-dir", tmp_path / "vis", "--image-size", "8"]
     assert "--number: found 1, expected 2 or more" in fails(sample_quality, [*flags, "--number", "1"], capsys)
     shutil.rmtree(few_photos / "rose")
+    saved_model("AE", few_photos, tmp_path / "models")
+    assert "AE" in quality("--number", "2")[0]  # with two validation photos
     for number in range(4, 10):
         next(few_photos.rglob(f"{number}.jpg")).unlink()
     message = "found one validation photo, expected more to measure"
