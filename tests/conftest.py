@@ -4,6 +4,7 @@ import os
 for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":
     os.environ.setdefault(name, "1")
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import Phase, settings
 from PIL import Image
 
+from lab import command_line, drawn_flowers
 from lab.files import atomic_write
 
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
@@ -78,3 +80,24 @@ def fails(script, arguments, capsys, lines=1):
 def pixels_of(path):
     with Image.open(path) as picture:
         return np.asarray(picture)
+
+
+@pytest.fixture
+def few_drawn(monkeypatch):
+    """A stand-in set of seven pictures of two kinds is drawn instead of the whole one."""
+    for kind, count in {"astilbe": 3, "calendula": 4}.items():
+        monkeypatch.setitem(drawn_flowers.COUNTS, kind, count)
+    monkeypatch.delitem(drawn_flowers.COUNTS, "bellflower")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def on_terminal(monkeypatch):
+    """From here on stderr is a terminal, on which progress bars are shown; gives what is written there."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(command_line, "quiet", False)
+    monkeypatch.delenv("CI", raising=False)
+    return sys.stderr
