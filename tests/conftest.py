@@ -20,6 +20,7 @@ from PIL import Image
 
 from autograd import BaseGraph, Linear, Sigmoid
 from data_processor import read_flowers
+from lab import command_line, drawn_flowers
 from lab.checkpoint import checkpoint_path, new_model, save_checkpoint
 from lab.files import atomic_write
 from lab.mlp_autoencoder import MLPAutoencoder
@@ -147,3 +148,24 @@ def figure(monkeypatch):
     savefig = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: saved.append(self) or savefig(self, *args, **kw))
     return lambda which=-1: saved[which]
+
+
+@pytest.fixture
+def few_drawn(monkeypatch):
+    """A stand-in set of seven pictures of two kinds is drawn instead of the whole one."""
+    for kind, count in {"astilbe": 3, "calendula": 4}.items():
+        monkeypatch.setitem(drawn_flowers.COUNTS, kind, count)
+    monkeypatch.delitem(drawn_flowers.COUNTS, "bellflower")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def on_terminal(monkeypatch):
+    """From here on stderr is a terminal, on which progress bars are shown; gives what is written there."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(command_line, "quiet", False)
+    monkeypatch.delenv("CI", raising=False)
+    return sys.stderr

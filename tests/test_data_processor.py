@@ -1,3 +1,4 @@
+import functools
 import io
 import os
 import re
@@ -6,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -14,16 +16,25 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, unix
+from conftest import ROOT, on_terminal, unix
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_processor import FlowerDataset, create_flower_dataloaders, read_flowers, show_images, show_recover_results
+import data_processor
+from data_processor import (
+    FlowerDataset,
+    create_flower_dataloaders,
+    random_horizontal_flip,
+    read_flowers,
+    show_images,
+    show_recover_results,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import IMG_EXTENSIONS
     from torchvision.transforms.functional import pil_to_tensor, resize
 
 ORANGE = (250, 130, 20)
@@ -44,26 +55,59 @@ def test_batches(few_photos):
     assert labels.shape == (16,) and labels.dtype == torch.int64 and set(labels.tolist()) == {0, 1}
     assert everything(validation)[0].shape == (4, 3, 12, 8)
     assert training.batch_size == 6 and training.dataset.classes == ["rose", "tulip"]
+    # Each epoch has each training photo once, with its own label; validation photos always come in one order.
+    whole = read_flowers(few_photos, 8, 12)
+    labels_of = {image.numpy().tobytes(): label for image, label in zip(*whole[:], strict=True)}
+    found = {image.numpy().tobytes(): label for image, label in zip(images, labels, strict=True)}
+    assert len(labels_of) == 20 and len(found) == 16 and all(labels_of[image] == found[image] for image in found)
+    for _ in range(2):
+        assert all(map(torch.equal, everything(validation), validation.dataset[:]))
 
 
 def test_workers_give_the_same_batches(few_photos):
-    alone = create_flower_dataloaders(6, few_photos, 8, 8)[0]
-    helped = create_flower_dataloaders(6, few_photos, 8, 8, num_worker=1)[0]
-    assert torch.equal(everything(alone)[0], everything(helped)[0])
+    alone = create_flower_dataloaders(6, few_photos, 8, 8)
+    helped = create_flower_dataloaders(6, few_photos, 8, 8, num_worker=1)
+    assert [loader.num_workers for loader in alone + helped] == [0, 0, 1, 1]
+    assert torch.equal(everything(alone[0])[0], everything(helped[0])[0])
 
 
 def test_order_of_the_training_photos(few_photos):
-    first, again, other = (create_flower_dataloaders(4, few_photos, 8, 8, seed=seed)[0] for seed in (1, 1, 2))
-    first_epoch, second_epoch = everything(first)[0], everything(first)[0]
-    assert not torch.equal(first_epoch, second_epoch)
-    assert torch.equal(first_epoch, everything(again)[0]) and torch.equal(second_epoch, everything(again)[0])
-    assert not torch.equal(first_epoch, everything(other)[0])
+    def epochs(**seed):
+        training, _ = create_flower_dataloaders(4, few_photos, 8, 8, **seed)
+        return everything(training)[0], everything(training)[0]
+
+    first, second = epochs(seed=1)
+    assert not torch.equal(first, second)
+    assert all(map(torch.equal, epochs(seed=1), (first, second)))
+    assert not torch.equal(first, epochs(seed=2)[0])
+    assert all(map(torch.equal, epochs(), epochs(seed=0)))
+
+
+def test_photos_are_copied_to_the_device(few_photos):
+    for loader in create_flower_dataloaders(4, few_photos, 8, 8, device="meta"):
+        assert loader.dataset.pixels.device.type == loader.dataset.labels.device.type == "meta"
+
+
+def test_pixels_are_scaled_to_0_to_1():
+    values = torch.arange(256, dtype=torch.uint8)
+    photos = FlowerDataset(values.expand(2, 3, 1, 256), torch.tensor([4, 5]), ["a", "b"], ["rose"], torch.arange(2), "")
+    images, labels = photos[:]
+    assert images.dtype == torch.float32 and labels.tolist() == [4, 5]
+    assert torch.allclose(images, (torch.arange(256.0) / 255).expand(2, 3, 1, 256), rtol=1e-6, atol=0)
+    for index in 1, -1:
+        image, label = photos[index]
+        assert image.shape == (3, 1, 256) and label.shape == () and label == 5
+    for index in [1, 0], torch.tensor([1, 0]), slice(None, None):
+        assert photos[index][0].shape == (2, 3, 1, 256) and sorted(photos[index][1].tolist()) == [4, 5]
 
 
 def test_same_classes_and_photos_as_imagefolder(few_photos):
     (few_photos / "notes.txt").write_text("no class")
     (few_photos / "rose" / "notes.txt").write_text("no photo")
     Image.new("RGB", (9, 9)).save(few_photos / "tulip" / "CAPITALS.JPEG")
+    for i, ending in enumerate(IMG_EXTENSIONS):
+        Image.new("RGB", (9, 9)).save(few_photos / "rose" / f"a{i}{ending}", format="PNG")
+        Image.new("RGB", (9, 9)).save(few_photos / "rose" / f"a{i}{ending}.old", format="PNG")
     expected = ImageFolder(few_photos)
     found = read_flowers(few_photos, 8, 8)
     assert found.classes == expected.classes
@@ -71,15 +115,43 @@ def test_same_classes_and_photos_as_imagefolder(few_photos):
     assert found.labels.tolist() == expected.targets
 
 
-def test_pixels_are_those_of_torchvision_but_for_rounding(tmp_path):
+@pytest.mark.parametrize("size", [(32, 24), (24, 32), (11, 9)])
+def test_pixels_are_those_of_torchvision_but_for_rounding(size, tmp_path):
+    """JPEGs are decoded at a part of their size, but at twice the size asked for at least: finer detail is kept."""
+    width, height = size
     (tmp_path / "rose").mkdir()
-    across, down = np.meshgrid(np.linspace(0, 255, 256), np.linspace(0, 255, 256))
-    smooth = np.stack([across, down, 255 - across], axis=-1).astype(np.uint8)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2 * height, 2 * width, 3)).astype(np.uint8))
+    whole = noise.resize((8 * width, 8 * height), Image.Resampling.BICUBIC)
+    whole.save(tmp_path / "rose" / "0.jpg", quality=95, subsampling=0)
+    whole.save(tmp_path / "rose" / "1.png")
+    found = read_flowers(tmp_path, width, height).pixels.float()
+    expected = resize(pil_to_tensor(whole), [height, width]).float()
+    assert found.shape == (2, 3, height, width)
+    assert (found[0] - expected).abs().max() <= 5 and (found[1] - expected).abs().max() <= 1
+
+
+def too_large(width, height, folder):
+    """Whether a picture is refused for its size; the file has a header and no pixels, so it is not read either way."""
+    (folder / "rose").mkdir(exist_ok=True)
+    (folder / "rose" / "0.png").write_bytes(png(width, height, b""))
+    with pytest.raises(OSError, match="--strict") as raised:
+        read_flowers(folder, 32, 32, strict=True)
+    return f"({width} x {height} pixels, more than the 50,000,000 that are taken)" in str(raised.value)
+
+
+def test_pictures_of_up_to_50_million_pixels_are_read(tmp_path):
+    assert not too_large(10_000, 5_000, tmp_path)
+    assert too_large(10_000, 5_001, tmp_path)
+
+
+def test_jpegs_are_counted_at_the_size_at_which_they_are_decoded(tmp_path, monkeypatch):
+    (tmp_path / "rose").mkdir()
     for i in range(2):
-        Image.fromarray(smooth).save(tmp_path / "rose" / f"{i}.jpg", quality=95)
-    found = read_flowers(tmp_path, 24, 24).pixels[0]
-    expected = resize(pil_to_tensor(Image.open(tmp_path / "rose" / "0.jpg")), [24, 24])
-    assert (found.float() - expected.float()).abs().max() <= 4
+        Image.new("RGB", (256, 256)).save(tmp_path / "rose" / f"{i}.jpg")
+    monkeypatch.setattr(data_processor, "MAX_PIXELS", 64 * 64)  # a quarter of the width is twice the 32 asked for
+    assert len(read_flowers(tmp_path, 32, 32, strict=True)) == 2
+    with pytest.raises(OSError, match="128 x 128 pixels, more than the 4,096 that are taken"):
+        read_flowers(tmp_path, 33, 32, strict=True)
 
 
 # Split
@@ -108,6 +180,36 @@ def test_split_depends_on_names_and_seed_alone():
     assert split_names(names[:10], 0)[1] == ["rose/1.jpg", "rose/9.jpg"]
 
 
+def test_each_part_has_its_own_pixels_and_labels():
+    n = 50
+    pixels = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 3, 2, 2)
+    rows = torch.arange(n).flip(0)
+    whole = FlowerDataset(pixels, rows % 3, [f"rose/{row}.jpg" for row in rows], ["a", "b", "c"], rows, "flowers")
+    training, validation = whole.split(1)
+    for part in (training, validation, *training.split(2)):
+        numbers = torch.tensor([int(Path(name).stem) for name in part.names])
+        images, labels = part[:]
+        assert torch.equal((255 * images[:, 0, 0, 0]).round().long(), numbers) and torch.equal(labels, numbers % 3)
+        assert part.classes == ["a", "b", "c"] and part.root == "flowers"
+        assert part.pixels.data_ptr() == pixels.data_ptr()  # no copy
+
+
+def test_fingerprint_is_a_hash_of_the_names(few_photos):
+    whole = read_flowers(few_photos, 8, 8)
+    # As given by: find rose tulip -name '*.jpg' | LC_ALL=C sort | head -c -1 | sha256sum
+    assert whole.fingerprint() == "734d53a7e947d018"
+    whole.names = whole.names[::-1]
+    assert whole.fingerprint() == "734d53a7e947d018"
+
+
+def test_split_is_by_the_seed_that_is_given(few_photos):
+    whole = read_flowers(few_photos, 8, 8)
+    for options, seed in ({}, 0), ({"split_seed": 3, "seed": 1}, 3):
+        found = [loader.dataset.names for loader in create_flower_dataloaders(4, few_photos, 8, 8, **options)]
+        assert found == [part.names for part in whole.split(seed)]
+    assert whole.split()[1].names == whole.split(0)[1].names != whole.split(3)[1].names
+
+
 def test_split_is_the_same_at_another_size_seed_and_root(few_photos, tmp_path):
     elsewhere = few_photos.rename(tmp_path / "elsewhere")
     one = create_flower_dataloaders(4, elsewhere, 8, 8, seed=1)
@@ -134,8 +236,15 @@ def save_as(mode, path):
         picture.save(path)
     elif mode == "transparent palette":
         picture.quantize(2).save(path, transparency=picture.quantize(2).getpixel((0, 0)))
+    elif mode == "half transparent":
+        picture.putalpha(128)
+        picture.save(path)
     elif mode == "I;16":
-        Image.fromarray(np.full((40, 40), 200 * 256, np.uint16)).save(path)
+        Image.fromarray(np.full((40, 40), 200 * 256 + 255, np.uint16)).save(path)
+    elif mode == "I":
+        values = np.full((40, 40), -1000, np.int32)
+        values[:, 10:20], values[:, 20:30], values[:, 30:] = 100 * 256 + 255, 2**16 - 1, 2**16 + 100 * 256
+        Image.fromarray(values).save(path)
     else:
         picture.convert(mode).save(path)
 
@@ -153,7 +262,9 @@ def save_as(mode, path):
         ("CMYK", "jpg", ORANGE),
         ("I;16", "png", (200, 200, 200)),
         ("I;16", "tif", (200, 200, 200)),
+        ("I", "tif", (152.5, 152.5, 152.5)),  # a quarter each of 0, 100, 255 and what is clipped to 255
         ("transparent", "png", (255, 255, 255)),
+        ("half transparent", "png", (252, 192, 137)),
         ("transparent palette", "png", (255, 255, 255)),
     ],
 )
@@ -164,7 +275,8 @@ def test_every_photo_arrives_as_rgb(mode, ending, expected, tmp_path):
     images = read_flowers(tmp_path, 8, 8).pixels
     assert images.shape == (2, 3, 8, 8)
     mean = images[0].float().mean(dim=(1, 2))
-    tolerance = 26 if mode in ("P", "1") else 6  # a web palette has steps of 51; black and white are dithered
+    # A web palette has steps of 51; black and white are dithered.
+    tolerance = {"P": 26, "1": 26, "I": 0.6, "I;16": 0, "half transparent": 1}.get(mode, 6)
     assert (mean - torch.tensor(expected)).abs().max() <= tolerance
 
 
@@ -174,33 +286,78 @@ def test_a_photo_is_turned_as_its_exif_says(tmp_path):
         save_as("rotated", tmp_path / "rose" / f"{i}.jpg")
     image = read_flowers(tmp_path, 8, 8).pixels[0].float()
     top, bottom = image[:, :3].mean(dim=(1, 2)), image[:, -3:].mean(dim=(1, 2))
-    assert top[2] > 200 and bottom[0] > 200
+    assert top[2] > 200 and bottom[0] > 200 and top[0] < 50 and bottom[2] < 50
 
 
 def test_an_unusable_file_is_left_out_and_named(few_photos, capfd):
     expected = read_flowers(few_photos, 8, 8)
     assert capfd.readouterr().err == ""
-    (few_photos / "rose" / "text.jpg").write_text("not a picture")
-    (few_photos / "rose" / "nothing.png").write_bytes(b"")
     whole = (few_photos / "rose" / "0.jpg").read_bytes()
-    (few_photos / "tulip" / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    unusable = {
+        "rose/0 text.jpg": b"not a picture",
+        "rose/nothing.png": b"",
+        "tulip/5 half.jpg": whole[: len(whole) // 2],
+    }
+    for name, content in unusable.items():
+        (few_photos / name).write_bytes(content)
     found = read_flowers(few_photos, 8, 8)
-    assert found.names == expected.names and torch.equal(found[:][0], expected[:][0])
-    message = capfd.readouterr().err
-    assert "Left out 3 of 23 files" in message
-    assert all(name in message for name in ("text.jpg", "nothing.png", "half.jpg"))
+    # Whatever comes before and after a file that is left out keeps its own name, pixels and label.
+    assert found.names == expected.names and all(map(torch.equal, found[:], expected[:]))
+    head, *lines = capfd.readouterr().err.splitlines()
+    assert head == "Left out 3 of 23 files, which cannot be read as pictures:"
+    for line, name in zip(lines, unusable, strict=True):
+        assert re.fullmatch(rf"  {re.escape(str(few_photos / name))} \(.+\)", line)
 
 
-def png_bomb(side):
-    """A grey picture of side x side pixels, in a file of a few kB to some hundred: nothing but zeros, well packed."""
+def test_an_error_without_a_message_has_its_name(few_photos, capfd, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(OSError, match="0 usable photos in 2 class folders"):
+        read_flowers(few_photos, 8, 8)
+    assert f"  {few_photos / 'rose' / '0.jpg'} (MemoryError)\n" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [10, 11])
+@pytest.mark.parametrize("log_dir", [None, "log"])
+def test_ten_unusable_files_are_named_and_more_are_counted(number, log_dir, few_photos, tmp_path, capfd):
+    (tmp_path / "log").mkdir()
+    odd = "rose/\udcff.jpg" if sys.platform == "linux" else "rose/\u00ff.jpg"  # no name in any known letters
+    names = [*(f"rose/a{i:02}.jpg" for i in range(number - 1)), odd]
+    for name in names:
+        Path(few_photos, name).write_bytes(b"")
+    read_flowers(few_photos, 8, 8, log_dir=log_dir and str(tmp_path / log_dir))
+    head, *lines = capfd.readouterr().err.splitlines()
+    assert head == f"Left out {number} of {number + 20} files, which cannot be read as pictures:"
+    assert all(line.startswith(f"  {few_photos / name} (") for line, name in zip(lines[:9], names, strict=False))
+    log = tmp_path / "log" / "unusable_photos.txt"
+    assert log.exists() == (number > 10 and log_dir is not None)
+    if log.exists():
+        assert lines[10:] == [f"  and 1 more; {log} names them all"]
+        listed = log.read_bytes().decode().splitlines()
+        assert [line.split(" (")[0].encode() for line in listed] == [
+            str(few_photos / name).encode(errors="backslashreplace") for name in names
+        ]
+    else:
+        assert lines[10:] == ["  and 1 more"] * (number > 10)
+
+
+def png(width, height, rows):
+    """A grey picture of this size in a file with these bytes for its rows."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    packer = zlib.compressobj(9)
-    rows = b"".join(packer.compress(bytes(side + 1)) for _ in range(side)) + packer.flush()
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@functools.cache
+def png_bomb(side):
+    """A grey picture of side x side pixels, in a file of a few kB to some hundred: nothing but zeros, well packed."""
+    packer = zlib.compressobj(9)
+    return png(side, side, b"".join(packer.compress(bytes(side + 1)) for _ in range(side)) + packer.flush())
 
 
 def spoil(folder):
@@ -249,19 +406,89 @@ def test_what_is_no_photo_is_left_out_and_named(spoilt, tmp_path, capfd):
     assert found.classes == ["nothing in it", "rose", "tulip"]
     kept = [i for i, name in enumerate(found.names) if "/up/" not in name]
     assert [found.names[i] for i in kept] == expected.names
-    assert torch.equal(found[kept][0], expected[:][0])
+    assert all(map(torch.equal, found[kept], expected[:]))
     message = capfd.readouterr().err
     assert f"Left out {len(unusable)} of {len(unusable) + len(found)} files" in message
     assert f"and {len(unusable) - 10} more; {tmp_path / 'unusable_photos.txt'} names them all" in message
     named = (tmp_path / "unusable_photos.txt").read_text().splitlines()
-    assert {Path(re.match(r"(.*?) \(", line)[1]).name for line in named} == unusable
+    reasons = {Path(re.match(r"(.*?) \(", line)[1]).name: line.rpartition(" (")[2] for line in named}
+    assert set(reasons) == unusable
+    assert {name for name, reason in reasons.items() if reason == "no file)"} == {
+        "nowhere.jpg",
+        "itself.jpg",
+        "pipe.jpg",
+    }
+
+
+@unix
+def test_links_are_followed_but_never_in_a_cycle(tmp_path):
+    for name in "rose/0.jpg", "tulip/1.jpg", "tulip/folder.jpg/2.jpg", "elsewhere/3.jpg":
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "root" / name)
+    (tmp_path / "root" / "elsewhere").rename(tmp_path / "elsewhere")
+    (tmp_path / "root" / "lily").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "rose" / "4.jpg").symlink_to(tmp_path / "elsewhere" / "3.jpg")
+    (tmp_path / "root" / "rose" / "again").symlink_to(tmp_path / "root" / "rose")
+    (tmp_path / "root" / "rose" / "up").symlink_to(tmp_path / "root")
+    found = read_flowers(tmp_path / "root", 8, 8).names
+    assert [name for name in found if "/up/" not in name] == [
+        *("lily/3.jpg", "rose/0.jpg", "rose/4.jpg", "tulip/1.jpg", "tulip/folder.jpg/2.jpg"),
+    ]
+    assert [name for name in found if "/up/" in name] == [
+        *("rose/up/lily/3.jpg", "rose/up/tulip/1.jpg", "rose/up/tulip/folder.jpg/2.jpg"),
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_named(few_photos, monkeypatch, capfd):
+    entries = Path.iterdir
+
+    def iterdir(folder):
+        if folder.name == "more":
+            raise PermissionError(13, "Permission denied")
+        return entries(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)  # a superuser, as in a container, may read any folder
+    assert len(read_flowers(few_photos, 8, 8)) == 18
+    folders = [few_photos / kind / "more" for kind in ("rose", "tulip")]
+    expected = "".join(f"\n  {folder} (a folder that cannot be read)" for folder in folders)
+    assert capfd.readouterr().err == f"Left out 2 of 20 files, which cannot be read as pictures:{expected}\n"
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_is_shown_on_a_terminal_unless_quiet(quiet, few_photos, monkeypatch):
+    terminal = on_terminal(monkeypatch)
+    create_flower_dataloaders(4, few_photos, 8, 8, quiet=quiet)
+    shown = terminal.getvalue()
+    assert shown == "" if quiet else re.search(r"Reading photos: +0%.* 0/20 .*photo/s", shown) and "\n" not in shown
+
+
+def test_ctrl_c_stops_the_reading(few_photos, monkeypatch):
+    opened = []
+
+    def slow(path):
+        opened.append(path)
+        time.sleep(0.2)
+        raise OSError
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one photo per core at a time
+    monkeypatch.setattr(Image, "open", slow)
+    monkeypatch.setattr(on_terminal(monkeypatch), "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read_flowers(few_photos, 8, 8)
+    assert len(opened) <= 4
 
 
 def test_strict(spoilt, few_photos):
     assert len(read_flowers(spoilt, 8, 8, strict=True)) == 20
-    (few_photos / "rose" / "text.jpg").write_text("")
-    with pytest.raises(OSError, match=r"--strict: found 1 of 21 files that are no pictures: .*text\.jpg \("):
-        read_flowers(spoilt, 8, 8, strict=True)
+    for name in "text.jpg", "a.jpg":
+        (few_photos / "rose" / name).write_text("")
+        message = rf"^--strict: found \d of 2\d files that are no pictures: {few_photos}/rose/{name} \([^\n]+\)$"
+        for read in read_flowers, functools.partial(create_flower_dataloaders, 4):
+            with pytest.raises(OSError, match=message):
+                read(spoilt, 8, 8, strict=True)
 
 
 @unix
@@ -335,47 +562,92 @@ def test_damaged_pictures_end_nothing(data):
 
 
 def test_data_roots_that_are_none(tmp_path):
-    with pytest.raises(OSError, match="no such folder; expected a folder of class folders"):
-        read_flowers(tmp_path / "nowhere", 8, 8)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="not a folder; expected"):
-        read_flowers(tmp_path / "file", 8, 8)
-    (tmp_path / "file").unlink()
-    with pytest.raises(OSError, match="0 usable photos in 0 class folders"):
-        read_flowers(tmp_path, 8, 8)
-    (tmp_path / "rose").mkdir()
-    Image.new("RGB", (9, 9)).save(tmp_path / "rose" / "only.png")
-    with pytest.raises(OSError, match="1 usable photos in 1 class folders"):
-        read_flowers(tmp_path, 8, 8)
+    layout = (
+        f"expected a folder of class folders with photos in them, such as {tmp_path / 'root' / 'astilbe' / '1.jpg'}"
+    )
+
+    def message(root):
+        with pytest.raises(OSError) as raised:
+            read_flowers(root, 8, 8)
+        return str(raised.value)
+
+    root = tmp_path / "root"
+    assert message(str(root)) == f"{root}: no such folder; {layout}"
+    root.write_text("")
+    assert message(root) == f"{root}: not a folder; {layout}"
+    root.unlink()
+    root.mkdir()
+    assert message(root) == f"{root}: 0 usable photos in 0 class folders; {layout}"
+    (root / "rose").mkdir()
+    for name in "1.png", "rose/1.png":  # a photo in no class folder is none
+        Image.new("RGB", (9, 9)).save(root / name)
+    assert message(root) == f"{root}: 1 usable photos in 1 class folders; {layout}"
+    Image.new("RGB", (9, 9)).save(root / "rose" / "2.png")
+    found = read_flowers(str(root), 8, 8)
+    assert found.names == ["rose/1.png", "rose/2.png"] and found.root == str(root)
 
 
 # Pictures
 
 
-def test_show_images_keeps_every_pixel(tmp_path):
-    images = torch.rand(5, 3, 24, 24)
-    shown = show_images(images, tmp_path / "grid.png", columns=3)
-    saved = Image.open(tmp_path / "grid.png")
-    assert saved.size == shown.size == (3 * 96 + 2 * 4, 2 * 96 + 4)
-    pixels = np.asarray(saved)
-    expected = (images.numpy() * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
-    for i in range(5):
-        top, left = (96 + 4) * (i // 3), (96 + 4) * (i % 3)
-        np.testing.assert_array_equal(pixels[top + 1 : top + 96 : 4, left + 1 : left + 96 : 4], expected[i])
+def test_random_horizontal_flip():
+    torch.manual_seed(0)
+    images = torch.rand(4000, 3, 2, 3)
+    before, mirrored = images.clone(), []
+    for _ in range(2):
+        found = random_horizontal_flip(images)
+        same, flipped = ((found == expected).flatten(1).all(1) for expected in (images, images[:, :, :, [2, 1, 0]]))
+        assert (same ^ flipped).all() and 1900 < flipped.sum() < 2100
+        mirrored.append(flipped)
+    assert not torch.equal(*mirrored) and torch.equal(images, before)
+    assert random_horizontal_flip(torch.rand(4, 3, 2, 3, device="meta")).device.type == "meta"
 
 
-def test_show_images_clips_and_takes_arrays():
-    wild = np.full((1, 3, 120, 120), 3.0, np.float32)
-    assert np.asarray(show_images(wild)).tolist() == np.full((120, 120, 3), 255).tolist()
+def pasted(size, *pieces):
+    """A white picture of this size (height, width) with an image (3, H, W) in [0, 1], enlarged, at each (top, left)."""
+    picture = np.full((*size, 3), 255, np.uint8)
+    for image, zoom, (top, left) in pieces:
+        pixels = np.floor(image.clip(0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
+        for (y, x), color in zip(np.ndindex(pixels.shape[:2]), pixels.reshape(-1, 3), strict=True):
+            picture[top + zoom * y :, left + zoom * x :][:zoom, :zoom] = color
+    return picture
+
+
+def some_images(*shape, seed=0):
+    """Mostly in [0, 1], and some numbers below and above."""
+    return np.random.default_rng(seed).uniform(-0.2, 1.2, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("width", "zoom"), [(1, 96), (24, 4), (32, 3), (33, 2), (48, 2), (49, 1), (96, 1), (97, 1), (200, 1)]
+)
+def test_small_pictures_are_enlarged(width, zoom):
+    images = some_images(1, 3, 5, width)
+    expected = pasted((5 * zoom, width * zoom), (images[0], zoom, (0, 0)))
+    np.testing.assert_array_equal(np.asarray(show_images(images)), expected)
+
+
+def test_show_images(tmp_path):
+    images = some_images(5, 3, 24, 48)
+    places = [(0, 0), (0, 100), (0, 200), (52, 0), (52, 100)]  # of pictures of 48 x 96 pixels, and gaps of 4
+    expected = pasted((100, 296), *[(image, 2, place) for image, place in zip(images, places, strict=True)])
+    with open(tmp_path / "file", "wb") as file:
+        for path in tmp_path / "grid.png", str(tmp_path / "grid.jpg"), file:
+            assert np.array_equal(np.asarray(show_images(torch.from_numpy(images), path, columns=3)), expected)
+    for name in "grid.png", "grid.jpg", "file":
+        with Image.open(tmp_path / name) as saved:
+            assert saved.format == "PNG" and saved.mode == "RGB" and np.array_equal(np.asarray(saved), expected)
+    assert show_images(some_images(9, 3, 2, 96)).size == (8 * 100 - 4, 2 + 4 + 2)
 
 
 def test_originals_stand_above_reconstructions(tmp_path):
-    black, grey = torch.zeros(11, 3, 24, 24), torch.full((11, 3, 24, 24), 0.5)
-    picture = np.asarray(show_recover_results(black, grey, tmp_path / "pairs.png"))
-    assert picture.shape == (2 * (96 + 4 + 96) + 20, 8 * 100 - 4, 3)
-    second = 96 + 4 + 96 + 20
-    assert (picture[0, 0] == 0).all() and (picture[100, 0] == 128).all()
-    assert (picture[second, 200] == 0).all() and (picture[second + 100, 200] == 128).all()
-    assert (picture[second, 300] == 255).all()  # a short last row leaves the paper white
-    with pytest.raises(ValueError, match="two batches of one shape"):
-        show_recover_results(black, grey[:3])
+    images, others = some_images(3, 3, 48, 48), some_images(3, 3, 48, 48, seed=1)
+    places = [(0, 0), (0, 100), (216, 0), (100, 0), (100, 100), (316, 0)]  # two rows, a gap of 20, and two rows
+    expected = pasted((412, 196), *[(image, 2, place) for image, place in zip([*images, *others], places, strict=True)])
+    shown = show_recover_results(torch.from_numpy(images), torch.from_numpy(others), tmp_path / "pairs.png", columns=2)
+    np.testing.assert_array_equal(np.asarray(shown), expected)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "pairs.png")), expected)
+    assert show_recover_results(some_images(9, 3, 2, 96), some_images(9, 3, 2, 96)).size == (796, 8 + 20 + 8)
+    with pytest.raises(ValueError) as raised:
+        show_recover_results(images, others[:2])
+    assert str(raised.value) == "expected two batches of one shape, found (3, 3, 48, 48) and (2, 3, 48, 48)"

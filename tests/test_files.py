@@ -1,16 +1,19 @@
+import errno
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, write
+from conftest import ROOT, unix, write
 
 from lab.errors import UserError
 from lab.files import atomic_write, keep_previous, prepare_folder, remove_unfinished
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(28, "disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OSError(28, "disk full"), OSError("disk full"), KeyboardInterrupt()])
 def test_what_fails_leaves_the_old_file_and_nothing_else(step, error, tmp_path, monkeypatch):
     path = tmp_path / "file"
     write(path, b"old")
@@ -24,6 +27,24 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(step, error, tmp_path, 
     if isinstance(error, OSError):
         assert str(raised.value) == f"{path}: could not be written (disk full); what was there before still is"
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_whole_content_is_on_the_disk_before_it_gets_the_name(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write(path, b"old")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_size, path.read_bytes())))
+    write(str(path), b"newer")
+    assert synced[0] == (5, b"old")
+    assert path.read_bytes() == b"newer" and list(tmp_path.iterdir()) == [path]
+
+
+def test_all_is_written_in_the_folder_itself(tmp_path, monkeypatch):
+    """Renaming is atomic within a file system, and another one may be read-only or full."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no folder for temporary files"))
+    prepare_folder(str(tmp_path))
+    write(tmp_path / "file", b"new")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 def test_ctrl_c_just_after_the_replacement(tmp_path, monkeypatch):
@@ -54,27 +75,53 @@ with atomic_write(sys.argv[1]) as file:
     for name in names:
         assert subprocess.run([sys.executable, "-c", code, name], cwd=tmp_path, env=environment).returncode == 1
     assert len(list(tmp_path.iterdir())) == 5 and not any((tmp_path / name).exists() for name in names)
-    remove_unfinished(tmp_path, "AE")
-    assert [file.name.startswith(".BestModel_VAE.pth.") for file in tmp_path.iterdir()] == [True]
+    write(tmp_path / "BestModel_AE.pth", b"finished")
+    remove_unfinished(str(tmp_path), "AE")
+    unfinished, finished = sorted(file.name for file in tmp_path.iterdir())
+    assert unfinished.startswith(".BestModel_VAE.pth.") and finished == "BestModel_AE.pth"
 
 
-def test_keep_previous(tmp_path, capsys):
+def test_the_file_of_an_earlier_run_is_kept(tmp_path, capsys):
     path = tmp_path / "model.pkl"
     keep_previous(path)
-    assert list(tmp_path.iterdir()) == [] and capsys.readouterr().err == ""
-    write(path, b"old")
-    keep_previous(path)
-    write(path, b"new")
-    assert (tmp_path / "model.previous.pkl").read_bytes() == b"old"
-    assert "Kept model.pkl of an earlier run as" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr() == ("", "")
+    for content in b"first", b"second":
+        write(path, content)
+        keep_previous(str(path))
+        assert (tmp_path / "model.previous.pkl").read_bytes() == path.read_bytes() == content
+        expected = f"Kept model.pkl of an earlier run as {tmp_path / 'model.previous.pkl'}.\n"
+        assert capsys.readouterr() == ("", expected)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_prepare_folder(tmp_path):
-    prepare_folder(tmp_path / "new" / "one")
-    assert list((tmp_path / "new" / "one").iterdir()) == []
+@unix
+def test_what_cannot_be_kept(tmp_path):
+    path = tmp_path / "model.pkl"
+    path.mkdir()
+    with pytest.raises(UserError) as raised:
+        keep_previous(path)
+    found = f"{path}: could not be kept ({os.strerror(errno.EISDIR)})"
+    assert str(raised.value) == f"{found}; move it, or give another folder"
+
+
+def test_a_folder_to_write_in_is_created(tmp_path):
+    for _ in range(2):  # one that is there already is fine
+        prepare_folder(str(tmp_path / "new" / "one"))
+        assert list((tmp_path / "new" / "one").iterdir()) == []
+
+
+@unix
+@pytest.mark.parametrize("name", ["file", "file/below", "/proc/self"])
+def test_a_folder_that_cannot_be_written_in(name, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="expected a folder to write in, found: "):
-        prepare_folder(tmp_path / "file")
+    folder = tmp_path / name
+    if name == "/proc/self" and not folder.exists():
+        pytest.skip("needs a folder that nobody may write in: Linux has one")
+    with pytest.raises(UserError) as raised:
+        prepare_folder(folder)
+    start, found = str(raised.value).split(": expected a folder to write in, found: ")
+    reasons = errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.EACCES
+    assert start == str(folder) and found in [f"{os.strerror(reason)}; give another one" for reason in reasons]
 
 
 def test_an_error_while_the_content_is_made_leaves_the_old_file(tmp_path):
@@ -87,5 +134,8 @@ def test_an_error_while_the_content_is_made_leaves_the_old_file(tmp_path):
 
 
 def test_a_folder_that_is_missing(tmp_path):
-    with pytest.raises(UserError, match="could not be written"):
-        write(tmp_path / "none" / "file", b"new")
+    path = Path(tmp_path, "none", "file")
+    with pytest.raises(UserError) as raised:
+        write(path, b"new")
+    found = f"{path}: could not be written ({os.strerror(errno.ENOENT)})"
+    assert str(raised.value) == f"{found}; what was there before still is"

@@ -1,0 +1,106 @@
+import argparse
+import threading
+
+import pytest
+import torch
+from conftest import on_terminal
+from filelock import FileLock
+
+from data_processor import create_flower_dataloaders, read_flowers
+from lab import command_line
+from lab.drawn_flowers import COUNTS
+from lab.errors import UserError
+from lab.photos import load_photos, photos_or_drawn, read_photos
+
+
+def flags(data_root, **others):
+    """The flags of a training that concern its photos."""
+    names = {"data_root": str(data_root), "drawn_root": f"{data_root} drawn", "image_size": (8, 6), "batch_size": 5}
+    numbers = {"seed": 0, "split_seed": 0, "strict": False, "log_dir": None}
+    return argparse.Namespace(**names | numbers | others)
+
+
+def test_the_flags_of_a_training_reach_its_photos(few_photos):
+    loaders = load_photos(flags(few_photos, seed=3, split_seed=4))
+    expected = create_flower_dataloaders(5, few_photos, 8, 6, seed=3, split_seed=4)
+    for found, wanted in zip(loaders, expected, strict=True):
+        assert found.dataset.root == str(few_photos) and found.dataset.names == wanted.dataset.names
+        assert found.dataset.pixels.device.type == "cpu"
+        for batch, wanted_batch in zip(found, wanted, strict=True):
+            assert all(map(torch.equal, batch, wanted_batch))
+    for loader in load_photos(flags(few_photos), "meta"):
+        assert loader.dataset.pixels.device.type == loader.dataset.labels.device.type == "meta"
+
+
+def test_photos_that_cannot_be_read(few_photos, tmp_path, capsys, monkeypatch):
+    for i in range(11):
+        (few_photos / "rose" / f"empty {i}.jpg").write_bytes(b"")
+    log = tmp_path / "unusable_photos.txt"
+    training, validation = load_photos(flags(few_photos, log_dir=tmp_path))
+    assert len(training.dataset) + len(validation.dataset) == 20
+    assert capsys.readouterr().err.startswith("Left out 11 of 31 files") and log.read_text().count("\n") == 11
+    with pytest.raises(UserError, match=r"^--strict: found 11 of 31 files"):
+        load_photos(flags(few_photos, strict=True))
+    # In a training in several processes, the first one alone names them.
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    load_photos(flags(few_photos))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_photos_that_are_looked_at_after_a_training(few_photos):
+    found, expected = read_photos(str(few_photos), (8, 6)), read_flowers(few_photos, 8, 6)
+    assert found.root == str(few_photos) and found.names == expected.names
+    assert torch.equal(found.pixels, expected.pixels)
+
+
+@pytest.mark.parametrize("read", [lambda root: load_photos(flags(root)), lambda root: read_photos(str(root), (8, 6))])
+def test_a_folder_without_photos(read, tmp_path):
+    with pytest.raises(UserError, match=r"^.*: 0 usable photos in 0 class folders; expected a folder of class folders"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("read", [lambda root: load_photos(flags(root)), lambda root: read_photos(str(root), (8, 6))])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_progress_bar_unless_quiet(read, quiet, few_photos, monkeypatch):
+    terminal = on_terminal(monkeypatch)
+    monkeypatch.setattr(command_line, "quiet", quiet)
+    read(few_photos)
+    assert ("Reading photos" in terminal.getvalue()) != quiet
+
+
+def test_photos_come_first_and_drawn_ones_are_drawn_once(tmp_path, capsys, few_drawn):
+    photos, drawn = str(tmp_path / "photos"), str(tmp_path / "new" / "drawn")
+    assert photos_or_drawn(photos, drawn) == drawn
+    assert capsys.readouterr() == ("", f"No photos at {photos}: drawing flowers into {drawn} instead.\n")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.jpg")}
+    assert len(before) == sum(COUNTS.values()) == 7
+    assert photos_or_drawn(photos, drawn) == drawn
+    assert capsys.readouterr() == ("", f"No photos at {photos}: using the drawn flowers in {drawn} instead.\n")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.jpg")} == before
+    loaders = load_photos(flags(photos, drawn_root=drawn))
+    assert {loader.dataset.root for loader in loaders} == {drawn} and capsys.readouterr().err
+    (tmp_path / "photos").mkdir()
+    assert photos_or_drawn(photos, drawn) == photos
+    assert photos_or_drawn(photos, str(tmp_path / "none")) == photos
+    assert capsys.readouterr() == ("", "") and not (tmp_path / "none").exists()
+
+
+def test_what_another_script_is_drawing_is_waited_for(tmp_path, capsys, few_drawn):
+    photos, drawn = str(tmp_path / "photos"), tmp_path / "drawn"
+    results = []
+    waiting = threading.Thread(target=lambda: results.append(photos_or_drawn(photos, str(drawn))))
+    with FileLock(f"{drawn}.lock"):
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive() and not drawn.exists()
+        (drawn / "astilbe").mkdir(parents=True)
+    waiting.join()
+    assert results == [str(drawn)] and list(drawn.rglob("*")) == [drawn / "astilbe"]
+    assert capsys.readouterr().err == f"No photos at {photos}: using the drawn flowers in {drawn} instead.\n"
+
+
+def test_flowers_that_cannot_be_drawn(tmp_path, few_drawn):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        photos_or_drawn(str(tmp_path / "photos"), str(tmp_path / "file" / "drawn"))
