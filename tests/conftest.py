@@ -7,6 +7,7 @@ for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":
 import contextlib
 import io
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,15 @@ def fails(script, arguments, capsys, lines=1):
     out, err = capsys.readouterr()
     assert stop.value.code == 2 and out == "" and err.count("\n") == lines and ": error: " in err
     return err
+
+
+def defaults_in_help(script, capsys):
+    """The defaults that --help shows, without that of --quiet, which comes first."""
+    with pytest.raises(SystemExit, match="0"):
+        script.main(["--help"])
+    quiet, *defaults = re.findall(r"\(default: ([^)]*)\)", " ".join(capsys.readouterr().out.split()))
+    assert quiet == "False"
+    return defaults
 
 
 def pixels_of(path):

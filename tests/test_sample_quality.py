@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import fails, pixels_of, saved_model
+from conftest import defaults_in_help, fails, pixels_of, saved_model
 
 import sample_quality
 import train_script
@@ -93,6 +93,11 @@ def test_defaults(few_photos, tmp_path, monkeypatch, capsys):
     (tmp_path / "drawn_flowers").rename("flowers")
     sample_quality.main(["--number", "2"])
     assert "No photos" not in capsys.readouterr().err
+
+
+def test_help_shows_every_default(capsys):
+    places = ["./flowers", "./drawn_flowers", "./models", "./vis"]
+    assert defaults_in_help(sample_quality, capsys) == [*places, "24", "0", "500", "0"]
 
 
 def test_training_photos_are_found_to_be_near_themselves(quality, folders, few_photos, monkeypatch):

@@ -8,7 +8,7 @@ from io import StringIO
 import numpy as np
 import pytest
 import torch
-from conftest import fails, pixels_of, saved_model
+from conftest import defaults_in_help, fails, pixels_of, saved_model
 from torch import nn
 
 import random_generation
@@ -147,6 +147,17 @@ def test_mistakes(script, tmp_path, capsys):
     assert "--number: found '0', expected a whole number from 1 up" in fails(script, ["--number", "0"], capsys)
     assert "BestModel_AE.pth: no such checkpoint" in fails(script, [*where, "--model", "AE"], capsys)
     assert not (tmp_path / "vis").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "defaults"),
+    [
+        (visualization, ["those of the training", "./drawn_flowers", "./models", "./log", "./vis", "16"]),
+        (random_generation, ["./models", "./vis", "10", "0"]),
+    ],
+)
+def test_help_shows_every_default(script, defaults, capsys):
+    assert defaults_in_help(script, capsys) == defaults
 
 
 # Random pictures
