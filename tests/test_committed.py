@@ -15,8 +15,6 @@ from lab.checkpoint import load_checkpoint
 from lab.defaults import MODELS
 from lab.kernel_distance import validate_pictures
 
-PYTORCH_MODELS = [name for name in MODELS if name != "MLPAE"]
-
 
 def expect_like_committed(path, place, tolerance=2):
     """Fails if a picture differs from the committed one by more than rounding."""
@@ -25,7 +23,7 @@ def expect_like_committed(path, place, tolerance=2):
     assert np.abs(found.astype(int) - expected).max() <= tolerance
 
 
-@pytest.mark.parametrize("name", PYTORCH_MODELS)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_committed_models_sample_the_committed_pictures(name, tmp_path):
     """Any fault in a network, in sampling, in loading or in drawing shows here; rounding does not."""
     random_generation.main(["--model", name, "--model-dir", str(ROOT / "models"), "--vis-dir", str(tmp_path)])
@@ -45,7 +43,8 @@ def originals(path, side):
 
 @pytest.mark.parametrize("kind", ["train", "valid"])
 @pytest.mark.parametrize(
-    ("name", "place", "side"), [("AE", "", 24), ("AE", "48", 48), ("VAE", "", 24), ("VAE_calibrated", "", 24)]
+    ("name", "place", "side"),
+    [("MLPAE", "", 24), ("AE", "", 24), ("AE", "48", 48), ("VAE", "", 24), ("VAE_calibrated", "", 24)],
 )
 def test_the_committed_autoencoders_reconstruct_the_committed_pictures(name, place, side, kind, tmp_path):
     """The photos in the pictures are whole, to the last bit."""
@@ -66,7 +65,7 @@ def test_the_committed_gan_has_the_statistics_of_its_validation(few_photos):
         torch.testing.assert_close(buffer, committed[name], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", PYTORCH_MODELS)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_committed_histories_give_the_committed_plots(name, few_photos, tmp_path):
     flags = {"--model": name, "--data-root": few_photos, "--model-dir": ROOT / "models", "--log-dir": ROOT / "log"}
     flags["--vis-dir"] = tmp_path

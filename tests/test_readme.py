@@ -64,6 +64,7 @@ def newcomer(few_photos, tmp_path, monkeypatch):
     """A folder to be in, with tiny photos in flowers/ and this repository's models."""
     (tmp_path / "models").symlink_to(ROOT / "models")
     shutil.copytree(few_photos, tmp_path / "flowers")
+    shutil.copytree(few_photos, tmp_path / "training_flowers")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -95,7 +96,12 @@ def test_every_example_in_python_runs(number, newcomer, monkeypatch):
 
 OTHER_COMMANDS = [line for line in indented(PAGE) if line.startswith("python ")]
 OTHER_COMMANDS += re.findall(r"`(python .*?)`", PAGE)
-RUN_ELSEWHERE = {"python -m benchmarks", "python -m pytest", "python -m pytest;"}  # by test_benchmarks.py, by .ci/run
+RUN_ELSEWHERE = {
+    "python -m benchmarks",
+    "python -m pytest",
+    "python -m pytest;",
+    "python -m pytest -m slow",
+}  # by test_benchmarks.py, by .ci/run
 
 
 @unix
