@@ -118,8 +118,8 @@ def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
 
     Each step estimates image and noise from x_t, and mixes them again with less noise (DDIM, equation 12, without new
     noise). The estimate of the image is extrapolated to the middle of the step from this estimate and the last one, as
-    in DPM-Solver++(2M), algorithm 2, for steps of equal size. Its steps are those in log-SNR; these are equal in t, and
-    in log-SNR only about so, except for the first and the last.
+    in DPM-Solver++(2M), algorithm 2, for steps of equal size. Its steps are those in log-SNR; here they are equal in t,
+    by which each is in log-SNR only about as large as the one before it, except near both ends.
     """
     x = noise
     last_estimate = None

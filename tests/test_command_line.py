@@ -1,6 +1,7 @@
 """Flags, their defaults and limits, and errors in one line."""
 
 import argparse
+import io
 import re
 import sys
 
@@ -120,9 +121,16 @@ def test_the_log_is_on_stdout_and_progress_on_stderr(monkeypatch, capsys):
                 log(f"line {number}")
         out, err = capsys.readouterr()
         assert out == "line 1\nline 2\n"
-        assert ("Counting" in err) is (not switched_off and not environment)
+        assert ("Counting" in err) is (not switched_off and not environment) and "\n" not in err  # no bar is left
     with progress(None, "By hand", 10, "thing") as bar:
         assert (bar.total, bar.unit) == (10, "thing")
+
+
+def test_a_line_of_the_log_is_written_at_once(monkeypatch):
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file, encoding="utf-8", newline="\n"))
+    log("a line")
+    assert file.getvalue() == b"a line\n"
 
 
 def test_untrusted_text_in_one_line():

@@ -1,5 +1,7 @@
 """The results in the repository: what its models give is what is shown, on every machine."""
 
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 import pytest
@@ -80,3 +82,11 @@ def test_the_committed_histories_give_the_committed_plots(name, few_photos, tmp_
         same_version = f"version{matplotlib.__version__}," in picture.text["Software"]
     if same_version and ft2font.__freetype_build_type__ == "local":
         assert (np.abs(found - expected).max(axis=2) > 20).mean() < 1e-4
+
+
+@pytest.mark.photos
+def test_no_photo_is_on_both_sides_of_the_default_split(photos):
+    training, validation = read_flowers(photos, 24, 24).split()
+    contents = [{Path(photos, name).read_bytes() for name in side.names} for side in (training, validation)]
+    assert len(contents[0]) + len(contents[1]) == 2588 - 4  # four are there twice
+    assert contents[0].isdisjoint(contents[1])

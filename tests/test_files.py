@@ -1,5 +1,6 @@
 import errno
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, unix, write
 
+from lab.drawn_flowers import draw_flowers
 from lab.errors import UserError
 from lab.files import atomic_write, keep_previous, prepare_folder, remove_unfinished
 
@@ -139,3 +141,17 @@ def test_a_folder_that_is_missing(tmp_path):
         write(path, b"new")
     found = f"{path}: could not be written ({os.strerror(errno.ENOENT)})"
     assert str(raised.value) == f"{found}; what was there before still is"
+
+
+@unix
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_have_the_permissions_of_the_umask(mask, few_drawn, tmp_path):
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "file", b"new")
+        draw_flowers(tmp_path / "set")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
+    for folder in "set", "set/astilbe":
+        assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o777 & ~mask

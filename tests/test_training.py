@@ -16,7 +16,7 @@ from data_processor import create_flower_dataloaders
 from Diffusion import Diffusion
 from GAN import GAN
 from lab.checkpoint import load_checkpoint
-from lab.pytorch_training import CRITERIA, validate
+from lab.pytorch_training import CRITERIA, moving_average, validate
 from VarAutoencoder import VarAutoencoder
 
 EPOCHS, BATCH_SIZE = 3, 6  # of 16 training photos: batches of 6, 6 and 4
@@ -98,6 +98,8 @@ def test_part_2_is_the_network_of_the_handout():
     assert kinds == 2 * ["Linear", "ReLU"] + ["Linear"] + 2 * ["Linear", "ReLU"] + ["Linear", "Sigmoid"]
     shapes = [node.params[0].shape for node in graph if node.params]
     assert shapes == [(1728, 256), (256, 128), (128, 64), (64, 128), (128, 256), (256, 1728)]
+    assert graph.forward(np.zeros((1, 1728), np.float32)).shape == (1, 1728)
+    assert graph.backward(np.ones((1, 1728), np.float32)) is None  # no gradient of the photos is computed
     narrow = MLPAE_train_script.build_autoencoder(12, np.random.default_rng(0), encoding_dim=3)
     assert [node.params[0].shape for node in narrow if node.params][2:4] == [(128, 3), (3, 128)]
 
@@ -208,6 +210,18 @@ def test_parts_3_and_4_against_a_plain_loop(name, optimizer, folders, few_photos
     difference = torch.sub(*weights).abs().mean()  # the mean: Adam turns the rounding of a gradient near 0 into a step
     # Without a weight decay of 0.01, that of DDPM is 1.3e-6. In a GAN, differences grow fastest.
     assert difference < (1e-5 if name == "GAN" else 2e-7)
+
+
+def test_in_the_long_run_an_average_moves_by_a_thousandth():
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    averaged = moving_average(model, optimizer)
+    averaged.n_averaged += 10**6
+    averaged.module.bias.data.fill_(0)
+    model.bias.data.fill_(3)
+    model.bias.grad = torch.ones(1)
+    optimizer.step()  # to 2
+    assert averaged.module.bias.item() == pytest.approx(0.002, rel=1e-3)
 
 
 def test_validation_of_a_VAE_names_its_terms(few_photos):
