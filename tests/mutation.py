@@ -34,7 +34,7 @@ TESTS = {
     "Diffusion.py": ["models", "generative_models", "committed"],
     "data_processor.py": ["data_processor"],
     "MLPAE_train_script.py": ["training", "scripts"],
-    "train_script.py": ["training", "scripts"],
+    "train_script.py": ["training", "processes", "scripts"],
     "visualization.py": ["visualization"],
     "random_generation.py": ["visualization"],
     "sample_quality.py": ["sample_quality", "kernel_distance"],
