@@ -179,3 +179,9 @@ def on_terminal(monkeypatch):
     monkeypatch.setattr(command_line, "quiet", False)
     monkeypatch.delenv("CI", raising=False)
     return sys.stderr
+
+
+def skip_if_trained_here(name, folder="models"):
+    """Skips a test of the committed results of a model, if a training has replaced them."""
+    if (ROOT / folder / f"LastEpoch_{name}.pth").exists():
+        pytest.skip(f"{name} was trained anew in this folder")

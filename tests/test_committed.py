@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, pixels_of
+from conftest import ROOT, pixels_of, skip_if_trained_here
 from matplotlib import ft2font
 from PIL import Image
 
@@ -28,6 +28,7 @@ def expect_like_committed(path, place, tolerance=2):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_committed_models_sample_the_committed_pictures(name, tmp_path):
     """Any fault in a network, in sampling, in loading or in drawing shows here; rounding does not."""
+    skip_if_trained_here(name)
     random_generation.main(["--model", name, "--model-dir", str(ROOT / "models"), "--vis-dir", str(tmp_path)])
     expect_like_committed(tmp_path / f"random_images_{name}.png", "")
 
@@ -50,6 +51,7 @@ def originals(path, side):
 )
 def test_the_committed_autoencoders_reconstruct_the_committed_pictures(name, place, side, kind, tmp_path):
     """The photos in the pictures are whole, to the last bit."""
+    skip_if_trained_here(name, f"models/{place}")
     path = tmp_path / f"{kind}_{name}.png"
     images = originals(ROOT / "vis" / place / path.name, side)
     model = load_checkpoint(ROOT / "models" / place, name)["model"].eval()
@@ -59,6 +61,7 @@ def test_the_committed_autoencoders_reconstruct_the_committed_pictures(name, pla
 
 def test_the_committed_gan_has_the_statistics_of_its_validation(few_photos):
     """They are of random latent vectors, whatever the photos, and were computed before the model was saved."""
+    skip_if_trained_here("GAN")
     model = load_checkpoint(ROOT / "models", "GAN")["model"]
     committed = {name: buffer.clone() for name, buffer in model.generator.named_buffers()}
     assert len(committed) == 9  # mean, variance and number of batches, of three batch norms
@@ -69,6 +72,7 @@ def test_the_committed_gan_has_the_statistics_of_its_validation(few_photos):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_committed_histories_give_the_committed_plots(name, few_photos, tmp_path):
+    skip_if_trained_here(name)
     flags = {"--model": name, "--data-root": few_photos, "--model-dir": ROOT / "models", "--log-dir": ROOT / "log"}
     flags["--vis-dir"] = tmp_path
     visualization.main([str(part) for flag in flags.items() for part in flag])
