@@ -445,7 +445,7 @@ def test_a_folder_that_cannot_be_read_is_named(few_photos, monkeypatch, capfd):
     def iterdir(folder):
         if folder.name == "more":
             raise PermissionError(13, "Permission denied")
-        return entries(folder)
+        yield from entries(folder)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)  # a superuser, as in a container, may read any folder
     assert len(read_flowers(few_photos, 8, 8)) == 18
@@ -459,7 +459,7 @@ def test_progress_is_shown_on_a_terminal_unless_quiet(quiet, few_photos, monkeyp
     terminal = on_terminal(monkeypatch)
     create_flower_dataloaders(4, few_photos, 8, 8, quiet=quiet)
     shown = terminal.getvalue()
-    assert shown == "" if quiet else re.search(r"Reading photos: +0%.* 0/20 .*photo/s", shown) and "\n" not in shown
+    assert shown == "" if quiet else re.match(r"\rReading photos: +0%.* 0/20 .*photo/s", shown) and "\n" not in shown
 
 
 def test_ctrl_c_stops_the_reading(few_photos, monkeypatch):

@@ -73,7 +73,7 @@ def test_another_seed_draws_another_set(tmp_path):
 def test_progress_is_shown_on_a_terminal(tmp_path, monkeypatch, few_drawn):
     terminal = on_terminal(monkeypatch)
     draw_flowers(tmp_path / "set")
-    assert re.search(r"Drawing flowers: +0%.* 0/7 .*flower/s", terminal.getvalue())
+    assert re.match(r"\rDrawing flowers: +0%.* 0/7 .*flower/s", terminal.getvalue())
     assert len(list((tmp_path / "set").rglob("*.jpg"))) == 7
 
 
