@@ -120,8 +120,8 @@ def test_pixels_are_those_of_torchvision_but_for_rounding(size, tmp_path):
     """JPEGs are decoded at a part of their size, but at twice the size asked for at least: finer detail is kept."""
     width, height = size
     (tmp_path / "rose").mkdir()
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2 * height, 2 * width, 3)).astype(np.uint8))
-    whole = noise.resize((8 * width, 8 * height), Image.Resampling.BICUBIC)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4 * width, 4 * height, 3)).astype(np.uint8))
+    whole = noise.resize((8 * height, 8 * width), Image.Resampling.BICUBIC)  # a wide photo for a tall picture
     whole.save(tmp_path / "rose" / "0.jpg", quality=95, subsampling=0)
     whole.save(tmp_path / "rose" / "1.png")
     found = read_flowers(tmp_path, width, height).pixels.float()
@@ -327,7 +327,7 @@ def test_ten_unusable_files_are_named_and_more_are_counted(number, log_dir, few_
     names = [*(f"rose/a{i:02}.jpg" for i in range(number - 1)), odd]
     for name in names:
         Path(few_photos, name).write_bytes(b"")
-    read_flowers(few_photos, 8, 8, log_dir=log_dir and str(tmp_path / log_dir))
+    create_flower_dataloaders(4, few_photos, 8, 8, log_dir=log_dir and str(tmp_path / log_dir))
     head, *lines = capfd.readouterr().err.splitlines()
     assert head == f"Left out {number} of {number + 20} files, which cannot be read as pictures:"
     assert all(line.startswith(f"  {few_photos / name} (") for line, name in zip(lines[:9], names, strict=False))
@@ -445,7 +445,7 @@ def test_a_folder_that_cannot_be_read_is_named(few_photos, monkeypatch, capfd):
     def iterdir(folder):
         if folder.name == "more":
             raise PermissionError(13, "Permission denied")
-        return entries(folder)
+        yield from entries(folder)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)  # a superuser, as in a container, may read any folder
     assert len(read_flowers(few_photos, 8, 8)) == 18
@@ -459,7 +459,7 @@ def test_progress_is_shown_on_a_terminal_unless_quiet(quiet, few_photos, monkeyp
     terminal = on_terminal(monkeypatch)
     create_flower_dataloaders(4, few_photos, 8, 8, quiet=quiet)
     shown = terminal.getvalue()
-    assert shown == "" if quiet else re.search(r"Reading photos: +0%.* 0/20 .*photo/s", shown) and "\n" not in shown
+    assert shown == "" if quiet else re.match(r"\rReading photos: +0%.* 0/20 .*photo/s", shown) and "\n" not in shown
 
 
 def test_ctrl_c_stops_the_reading(few_photos, monkeypatch):

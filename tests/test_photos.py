@@ -70,7 +70,7 @@ def test_a_progress_bar_unless_quiet(read, quiet, few_photos, monkeypatch):
 
 
 def test_photos_come_first_and_drawn_ones_are_drawn_once(tmp_path, capsys, few_drawn):
-    photos, drawn = str(tmp_path / "photos"), str(tmp_path / "new" / "drawn")
+    photos, drawn = str(tmp_path / "photos"), str(tmp_path / "new" / "folder" / "drawn")
     assert photos_or_drawn(photos, drawn) == drawn
     assert capsys.readouterr() == ("", f"No photos at {photos}: drawing flowers into {drawn} instead.\n")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.jpg")}
