@@ -4,10 +4,13 @@ import os
 for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":
     os.environ.setdefault(name, "1")
 
+import contextlib
+import itertools
 import math
 import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +151,23 @@ def figure(monkeypatch):
     savefig = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: saved.append(self) or savefig(self, *args, **kw))
     return lambda which=-1: saved[which]
+
+
+@pytest.fixture
+def shown_on_terminal(monkeypatch):
+    """Gives what a function shows on stderr if that is a terminal. The clock moves on by a second whenever a progress
+    bar looks at it, so that the bar shows every step."""
+
+    class Terminal(StringIO):
+        def isatty(self):
+            return True
+
+    def shown(function, *arguments, **options):
+        with contextlib.redirect_stderr(Terminal()) as stderr:
+            function(*arguments, **options)
+        return stderr.getvalue()
+
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("lab.command_line.quiet", False)
+    monkeypatch.setattr("tqdm.std.time", itertools.count().__next__)
+    return shown
