@@ -6,6 +6,7 @@ for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":
 
 import contextlib
 import io
+import itertools
 import math
 import re
 import subprocess
@@ -185,3 +186,19 @@ def skip_if_trained_here(name, folder="models"):
     """Skips a test of the committed results of a model, if a training has replaced them."""
     if (ROOT / folder / f"LastEpoch_{name}.pth").exists():
         pytest.skip(f"{name} was trained anew in this folder")
+
+
+@pytest.fixture
+def shown_on_terminal(monkeypatch):
+    """Gives what a function shows on stderr if that is a terminal. The clock moves on by a second whenever a progress
+    bar looks at it, so that the bar shows every step."""
+
+    def shown(function, *arguments, **options):
+        with contextlib.redirect_stderr(Terminal()) as stderr:
+            function(*arguments, **options)
+        return stderr.getvalue()
+
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("lab.command_line.quiet", False)
+    monkeypatch.setattr("tqdm.std.time", itertools.count().__next__)
+    return shown

@@ -67,6 +67,7 @@ def test_subsets_are_200_random_rows_of_each_set_a_hundred_times(monkeypatch):
             times[rows] += 1
         expected = 100 * 200 / len(points)
         assert abs(times - expected).max() < 0.4 * expected  # each about as often
+    assert type(mean) is type(spread) is float
     assert distance_of_subsets(*sets, seed=0) == (mean, spread) != distance_of_subsets(*sets, seed=1)
     assert distance_of_subsets(*sets, subsets=3, size=9)[1] > spread and [len(x) for x, _ in seen[-3:]] == [9, 9, 9]
 
@@ -131,6 +132,7 @@ def test_networks_depend_on_their_seed_alone():
     torch.manual_seed(0)
     first, again, other = (random_network(seed) for seed in (0, 0, 1))
     assert torch.equal(torch.rand(3), expected)  # no random number of anybody else's was taken
+    assert torch.equal(first[0].weight, random_network()[0].weight)
     assert torch.equal(first[0].weight, again[0].weight) and not torch.equal(first[0].weight, other[0].weight)
 
 
@@ -199,6 +201,11 @@ def test_the_training_of_the_classifier(two_kinds):
         orders.append(tuple(same.any(dim=0).int().argmax(dim=0).tolist()))
         mirrored.append(same[1].sum().item() / 40)
     assert len(set(orders)) == 10 and np.mean(mirrored) == pytest.approx(0.5, abs=0.1)
+
+
+def test_progress_of_the_classifier(two_kinds, shown_on_terminal):
+    shown = shown_on_terminal(train_classifier, two_kinds, epochs=7)
+    assert "Training a classifier" in shown and "6/7 [" in shown and "step/s" in shown
 
 
 def test_the_classifier_depends_on_its_seed_alone(two_kinds):

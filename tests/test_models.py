@@ -50,7 +50,7 @@ def test_transposed_convolutions_paint_every_pixel_as_often():
 
 
 @pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder, GAN, Diffusion])
-@pytest.mark.parametrize("size", [(25, 24), (24, 22), (0, 24), (24, 0), (2, 2), (-4, 24)])
+@pytest.mark.parametrize("size", [(25, 24), (22, 24), (24, 25), (24, 22), (0, 24), (24, 0), (-4, 24)])
 def test_image_sizes_that_are_no_multiple_of_4(build, size):
     with pytest.raises(ValueError, match=r"found an image size of {} x {}, expected multiples of 4".format(*size)):
         build(10, size)

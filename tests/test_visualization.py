@@ -1,9 +1,6 @@
 """The scripts that draw what a trained model makes: visualization.py and random_generation.py."""
 
-import itertools
 import shutil
-import sys
-from io import StringIO
 
 import numpy as np
 import pytest
@@ -214,15 +211,6 @@ def test_pictures_depend_on_the_seed_alone():
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_progress_of_sampling(monkeypatch):
-    class Terminal(StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr("lab.command_line.quiet", False)
-    monkeypatch.setattr("tqdm.std.time", itertools.count().__next__)  # a second from each look at the clock to the next
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    generate(Counter(), 250, seed=0)
-    shown = sys.stderr.getvalue()
+def test_progress_of_sampling(shown_on_terminal):
+    shown = shown_on_terminal(generate, Counter(), 250, seed=0)
     assert "Sampling from counter" in shown and "200/250" in shown and "picture/s" in shown
