@@ -61,7 +61,7 @@ class FlowerDataset(Dataset):
     def __getitem__(self, index: int | slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
         return self.pixels[self.rows[index]].float().div_(255), self.labels[index]
 
-    def __getitems__(self, indices: list[int]) -> "Samples":
+    def __getitems__(self, indices: list[int]) -> Samples:
         """The samples at these indices: what DataLoader, Subset and random_split ask for, if there is this method."""
         return Samples(self[indices])
 

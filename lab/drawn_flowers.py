@@ -29,7 +29,6 @@ def draw_flowers(root: str | Path, seed: int = 0, counts: Mapping[str, int] = CO
     The folder is renamed to ``root`` once the set is complete: an interrupted run leaves no incomplete set.
     """
     root = Path(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
     unfinished = root.with_name(f"{root.name}.{uuid.uuid4().hex}")
     jobs = [(kind, number) for kind, count in counts.items() for number in range(1, count + 1)]
 

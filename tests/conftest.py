@@ -194,11 +194,9 @@ def shown_on_terminal(monkeypatch):
     bar looks at it, so that the bar shows every step."""
 
     def shown(function, *arguments, **options):
-        with contextlib.redirect_stderr(Terminal()) as stderr:
-            function(*arguments, **options)
-        return stderr.getvalue()
+        terminal = on_terminal(monkeypatch)
+        function(*arguments, **options)
+        return terminal.getvalue()
 
-    monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr("lab.command_line.quiet", False)
     monkeypatch.setattr("tqdm.std.time", itertools.count().__next__)
     return shown

@@ -104,9 +104,3 @@ def test_flowers_that_cannot_be_drawn(tmp_path, few_drawn):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         photos_or_drawn(str(tmp_path / "photos"), str(tmp_path / "file" / "drawn"))
-
-
-def test_the_drawn_set_may_be_in_folders_that_are_not_there_yet(few_drawn, tmp_path):
-    drawn = tmp_path / "some" / "where" / "drawn"
-    assert photos_or_drawn(str(tmp_path / "none"), str(drawn)) == str(drawn)
-    assert len(list(drawn.rglob("*.jpg"))) == 7

@@ -1,6 +1,5 @@
 """Trainings in two processes, started by torchrun, compared with those in one."""
 
-import csv
 import os
 import re
 import subprocess
@@ -16,6 +15,7 @@ from data_processor import create_flower_dataloaders
 from lab import processes
 from lab.checkpoint import load_checkpoint
 from lab.errors import UserError
+from lab.plots import read_history
 
 
 def torchrun(*arguments):
@@ -29,8 +29,7 @@ def places(folder):
 
 
 def history(folder, name):
-    with open(folder / "log" / f"history_{name}.csv") as file:
-        return [[float(value) for value in row.values()] for row in csv.DictReader(file)]
+    return [list(row.values()) for row in read_history(folder / "log" / f"history_{name}.csv")]
 
 
 SLOW = [pytest.param(name, "AdamW", marks=pytest.mark.slow) for name in ("VAE", "DDPM")]

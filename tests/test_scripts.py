@@ -1,5 +1,4 @@
 import csv
-import io
 import os
 import pickle
 import re
@@ -7,7 +6,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -154,10 +152,7 @@ def test_the_model_of_an_earlier_run_is_kept(folders, tmp_path):
         assert pickle.loads((tmp_path / "models" / name).read_bytes())["settings"]["seed"] == value
 
 
-def test_without_photos_flowers_are_drawn(tmp_path, monkeypatch, capsys):
-    monkeypatch.delitem(drawn_flowers.COUNTS, "bellflower")
-    for kind, count in ("astilbe", 3), ("calendula", 4):
-        monkeypatch.setitem(drawn_flowers.COUNTS, kind, count)
+def test_without_photos_flowers_are_drawn(tmp_path, few_drawn, capsys):
     drawn = tmp_path / "drawn"
     folders = ["--drawn-root", str(drawn), "--model-dir", str(tmp_path / "models"), "--log-dir", str(tmp_path)]
     MLPAE_train_script.main(["--data-root", str(tmp_path / "none"), *folders, "--image-size", "8"])
@@ -553,25 +548,19 @@ def _read(terminal):
         return b""
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_bars_on_a_terminal(folders, monkeypatch, tmp_path):
-    monkeypatch.delenv("CI", raising=False)
-    flags = ["--model", "AE", *folders, "--image-size", 8, "--epochs", 2]
-    # A bar is drawn again after a tenth of a second at the earliest.
-    for owner, name in (train_script, "train_one_epoch"), (Autoencoder, "sample"):
-        function = getattr(owner, name)
-        slow = lambda *arguments, function=function: time.sleep(0.15) or function(*arguments)  # noqa: E731
-        monkeypatch.setattr(owner, name, slow)
+def test_progress_bars_on_a_terminal(folders, shown_on_terminal, tmp_path):
+    train_flags = ["--model", "AE", *map(str, folders), "--image-size", "8", "--epochs", "2"]
+    sample_flags = ["--model", "AE", *map(str, folders[6:]), "--vis-dir", str(tmp_path)]
     for more, bars in ([], True), (["--quiet"], False):
-        monkeypatch.setattr(sys, "stderr", Terminal())
-        train_script.main([str(flag) for flag in [*flags, *more]])
-        random_generation.main(["--model", "AE", *map(str, folders[6:]), "--vis-dir", str(tmp_path), *more])
-        for description, count in ("Reading photos", "0/20"), ("Training AE", "1/2"), ("Sampling from AE", "10/10"):
-            shown = re.search(rf"{description}: .*{count} ", sys.stderr.getvalue())
+        terminal = shown_on_terminal(train_script.main, [*train_flags, *more])
+        terminal += shown_on_terminal(random_generation.main, [*sample_flags, *more])
+        for description, count in (
+            ("Reading photos", "0/20"),
+            ("Training AE", "1/2"),
+            ("Training AE", "2/2"),
+            ("Sampling from AE", "10/10"),
+        ):
+            shown = re.search(rf"{description}: .*{count} ", terminal)
             assert (shown is not None) is bars
 
 

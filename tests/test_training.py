@@ -1,7 +1,6 @@
 """Each training against a plain loop, written here from the handout and the papers: same losses, same model."""
 
 import copy
-import csv
 import math
 
 import numpy as np
@@ -16,6 +15,7 @@ from data_processor import create_flower_dataloaders
 from Diffusion import Diffusion
 from GAN import GAN
 from lab.checkpoint import load_checkpoint
+from lab.plots import read_history
 from lab.pytorch_training import CRITERIA, moving_average, validate
 from VarAutoencoder import VarAutoencoder
 
@@ -23,16 +23,12 @@ EPOCHS, BATCH_SIZE = 3, 6  # of 16 training photos: batches of 6, 6 and 4
 SEED, SPLIT_SEED = 1, 2
 
 
-def losses_in(log_dir, name):
-    """The history of a training: rows of (train loss, validation loss)."""
-    with open(log_dir / f"history_{name}.csv", newline="") as file:
-        return [[float(row["Train Loss"]), float(row["Valid Loss"])] for row in csv.DictReader(file)]
-
-
 def run(script, name, folders, *flags):
+    """Trains, and gives the losses of each epoch: rows of (train loss, validation loss)."""
     size = ["--image-size", "8", "--batch-size", str(BATCH_SIZE), "--epochs", str(EPOCHS)]
     script.main([*map(str, [*folders, *flags]), *size, "--seed", str(SEED), "--split-seed", str(SPLIT_SEED)])
-    return losses_in(folders[folders.index("--log-dir") + 1], name)
+    history = read_history(folders[folders.index("--log-dir") + 1] / f"history_{name}.csv")
+    return [[row["Train Loss"], row["Valid Loss"]] for row in history]
 
 
 def loaders(few_photos):
