@@ -10,7 +10,10 @@ import argparse
 import math
 from typing import Any
 
-import numpy as np
+import lab.threads  # noqa: F401
+
+# isort: split
+import numpy as np  # after lab.threads, which sets the number of its threads
 
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
 from lab.command_line import Parser, add_training_flags

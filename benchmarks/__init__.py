@@ -1,0 +1,1 @@
+import lab.threads  # noqa: F401

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.measure import least_time
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import photos_or_drawn, read_photos
 
-SUBJECTS = ["step", "epoch", "loading", "part2"]
+SUBJECTS = ["step", "epoch", "loading", "part2", "diffusion", "busy"]
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -49,8 +50,22 @@ def machine() -> str:
             packages.append(f"no {package}")
     return (
         f"{names[0].strip() if names else platform.processor()}, {os.cpu_count()} cores; {platform.system()}\n"
-        f"Python {platform.python_version()}, {', '.join(packages)}; "
-        f"NumPy's BLAS: {blas['name']} {blas['version']}; PyTorch: {torch.get_num_threads()} threads"
+        f"Python {platform.python_version()}, {', '.join(packages)}; NumPy's BLAS: {blas['name']} {blas['version']}, "
+        f"{os.environ.get('OPENBLAS_NUM_THREADS', 'all')} threads; PyTorch: {torch.get_num_threads()} threads\n"
+        f"{speed()}"
+    )
+
+
+def speed() -> str:
+    """The processor's own numbers, of NumPy and PyTorch with the threads they have."""
+    a, b = np.random.default_rng(0).standard_normal((2, 1024, 1024), np.float32)
+    source, target = np.zeros((2, 2**24), np.float32)
+    x, y = torch.from_numpy(a), torch.from_numpy(b)
+    numpy, pytorch = (2e-9 * 1024**3 / least_time(product) for product in (lambda: a @ b, lambda: x @ y))
+    copied = 2e-9 * source.nbytes / least_time(lambda: np.copyto(target, source))
+    return (
+        f"Large products: {numpy:.0f} billion operations a second in NumPy, {pytorch:.0f} in PyTorch; "
+        f"memory: {copied:.0f} GB/s, read and written"
     )
 
 

@@ -34,6 +34,16 @@ def time_in_turn(
     return times
 
 
+def least_time(function: Callable[[], Any], calls: int = 20) -> float:
+    """Seconds of the fastest call."""
+    seconds = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
 def show(title: str, times: dict[str, list[float]], unit: str, against: list[str]) -> None:
     """Prints a table: the median over the rounds, its spread, and the ratio to each contender of ``against``."""
     scale = {"ms": 1e3, "s": 1}[unit]

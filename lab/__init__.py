@@ -4,3 +4,5 @@ In it: training runs (log, files, resume), checkpoints, safe loading of untruste
 processes, plots, the drawn stand-in set of flowers, and the measure of sample quality. Not in it: autograd, the models,
 their losses and the training loops, which are in ``autograd/`` and in the files of the top level.
 """
+
+import lab.threads  # noqa: F401

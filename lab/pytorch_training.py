@@ -77,9 +77,9 @@ def moving_average(model: nn.Module, optimizer: Optimizer) -> AveragedModel:
     The decay is 0.999, and less in the first steps, so that the initial weights are soon forgotten.
     """
 
-    def average(averaged: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
-        return averaged.lerp(weight, 1 - min(0.999, (1 + steps) / (10 + steps)))
+    def average(averaged: Any, weights: Any, steps: Tensor | int) -> None:
+        torch._foreach_lerp_(averaged, weights, float(1 - min(0.999, (1 + steps) / (10 + steps))))
 
-    averaged = AveragedModel(model, avg_fn=average)
+    averaged = AveragedModel(model, multi_avg_fn=average)
     optimizer.register_step_post_hook(lambda *_: averaged.update_parameters(model))
     return averaged

@@ -6,12 +6,14 @@ import sys
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import epoch, loading, measure, part2, step
+from benchmarks import busy, diffusion, epoch, loading, measure, part2, step
 
 ROWS = {
-    step: ["autograd", "its matrix products alone", "PyTorch eager", "arithmetic limit"],
+    step: ["autograd", "its matrix products alone", "PyTorch eager", "arithmetic limit", "optimstep"],
     epoch: ["train_script.py", "plain loop, photos in memory", "plain loop over ImageFolder"],
     loading: ["read_flowers", "one pass of ImageFolder"],
+    diffusion: ["step", "step, channels first in memory", "sampling"],
+    busy: ["idle", "idle, the libraries' own threads", "busy", "busy, the libraries' own threads"],
     part2: ["MLPAE_train_script.py", "visualization.py", "both scripts"],
 }
 
@@ -27,6 +29,10 @@ def test_tables(subject, few_photos, monkeypatch, capfd):
     if subject is epoch:
         for name, value in ("MODELS", ["AE"]), ("EPOCHS", 3), ("ROUNDS", 1):
             monkeypatch.setattr(epoch, name, value)
+    elif subject is busy:
+        training = ["MLPAE_train_script.py", "--epochs", "1", "--image-size", "8"]
+        monkeypatch.setattr(busy, "TRAININGS", {"MLPAE": training})
+        monkeypatch.setattr(busy, "ROUNDS", 1)
     else:
         monkeypatch.setattr(subject, "time_in_turn", briefly)
     if subject is step:
@@ -67,4 +73,4 @@ def test_times_are_taken_in_turn():
 def test_unknown_subjects(capsys):
     with pytest.raises(SystemExit, match="2"):
         benchmarks.main(["steps"])
-    assert "found steps, expected some of step, epoch, loading, part2" in capsys.readouterr().err
+    assert "found steps, expected some of step, epoch, loading, part2, diffusion, busy" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import shapes_along
@@ -16,6 +17,7 @@ from Diffusion import (
     Diffusion,
     ResidualBlock,
     ddim,
+    sampling_times,
     schedule,
     time_features,
 )
@@ -95,7 +97,7 @@ def test_v_tells_image_and_noise_apart():
     torch.testing.assert_close(sigma * mixed + alpha * v, epsilon)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 50])
+@pytest.mark.parametrize("steps", [1, 2, 25])
 def test_a_perfect_denoiser_recovers_the_data(steps):
     torch.manual_seed(0)
     images = 2 * torch.rand(4, 3, 8, 8, dtype=torch.float64) - 1
@@ -119,7 +121,7 @@ def test_ddim_with_the_best_model_of_a_gaussian_gives_its_mean_and_variance():
 
     torch.manual_seed(0)
     noise = torch.randn(20_000, 1, dtype=torch.float64)
-    for steps, tolerance in (50, 0.02), (1000, 0.001):  # what few steps get wrong of the variance, more get right
+    for steps, tolerance in (25, 0.02), (1000, 0.001):  # what few steps get wrong of the variance, more get right
         x = ddim(predict_v, noise, steps)
         assert x.mean().item() == pytest.approx(mean, abs=0.002)
         assert x.std().item() == pytest.approx(noise.std().item() * std, rel=tolerance)
@@ -152,11 +154,20 @@ def test_steps_of_sampling_go_from_noise_to_image(steps, monkeypatch):
     torch.manual_seed(0)
     model.sample(200) if steps is None else model.sample(200, steps)
     times = torch.stack([t for _, t in seen])
-    steps = steps or 50
-    torch.testing.assert_close(times, (1 - torch.arange(steps) / steps)[:, None].expand(steps, 200))
+    steps = steps or 25
+    torch.testing.assert_close(times, sampling_times(steps)[:-1, None].expand(steps, 200))
     noise = seen[0][0]
     assert noise.shape == (200, 3, 12, 8)
     assert noise.mean().item() == pytest.approx(0, abs=0.02) and noise.std().item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 25])
+def test_sampling_times_are_equal_steps_in_log_snr(steps):
+    times = sampling_times(steps)
+    assert len(times) == steps + 1 and times[0] == 1 and times[-1] == 0 and (times.diff() < 0).all()
+    alpha, sigma = schedule(times[1:-1].double())
+    expected = np.linspace(-4, 6, steps)[1:]
+    np.testing.assert_allclose((alpha / sigma).log(), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [1, 5])

@@ -1,0 +1,57 @@
+"""The environment that NumPy and PyTorch find when they are imported."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+DEFAULTS = {"OPENBLAS_NUM_THREADS": "1", "GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "0"}
+COMMANDS = ["MLPAE_train_script", "train_script", "visualization", "random_generation", "sample_quality"]
+COMMANDS += ["check_submission", "benchmarks.__main__", "benchmarks.plain_loop"]
+
+# Prints the variables as they are when NumPy or PyTorch is imported, and imports no further.
+CODE = f"""
+import os, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name in ("numpy", "torch"):
+            print(*[os.environ.get(variable) for variable in {list(DEFAULTS)}])
+            raise SystemExit
+
+sys.meta_path.insert(0, Finder())
+import importlib
+module = importlib.import_module(sys.argv[1])
+try:
+    module.main(sys.argv[2:])
+except BaseException:
+    pass
+"""
+
+
+def found(module, *arguments, **environment):
+    names = [*DEFAULTS, "OMP_NUM_THREADS", "OMP_WAIT_POLICY"]
+    environment = {name: value for name, value in os.environ.items() if name not in names} | environment
+    command = [sys.executable, "-c", CODE, module, *arguments]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return dict(zip(DEFAULTS, result.stdout.split(), strict=True))
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_defaults_are_set_before_numpy_and_pytorch_are_imported(module):
+    arguments = ["--model", "AE"] if module in ("train_script", "visualization", "random_generation") else []
+    assert found(module, *arguments) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("environment", "changed"),
+    [
+        ({name: "7" for name in DEFAULTS}, {name: "7" for name in DEFAULTS}),
+        ({"OMP_NUM_THREADS": "4"}, {"OPENBLAS_NUM_THREADS": "None"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "None", "KMP_BLOCKTIME": "None"}),
+    ],
+)
+def test_the_environment_of_the_user_comes_first(environment, changed):
+    assert found("MLPAE_train_script", **environment) == DEFAULTS | changed
