@@ -122,7 +122,7 @@ def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
     """
     x = noise
     last_estimate = None
-    for now, then in itertools.pairwise(sampling_times(steps).to(noise.device)):
+    for now, then in itertools.pairwise(sampling_times(steps, noise.device)):
         alpha, sigma = schedule(now)
         estimate = (alpha * x - sigma * predict_v(x, now.expand(len(x)))).clamp(-1, 1)
         image = estimate if last_estimate is None else (estimate + (estimate - last_estimate) / 2).clamp(-1, 1)
@@ -133,11 +133,11 @@ def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
     return x
 
 
-def sampling_times(steps: int) -> Tensor:
+def sampling_times(steps: int, device: torch.device | None = None) -> Tensor:
     """The times of ``ddim``, (steps + 1,), from 1 to 0: between them at equal distances in log(alpha_t / sigma_t), half
     the log-SNR, from -4 to 6, that is from t = 0.99 to 0.002."""
-    times = 2 / math.pi * torch.exp(-torch.linspace(-4, 6, steps)).atan()
-    return torch.cat([torch.ones(1), times[1:], torch.zeros(1)])
+    times = 2 / math.pi * torch.exp(-torch.linspace(-4, 6, steps, device=device)).atan()
+    return torch.cat([times.new_ones(1), times[1:], times.new_zeros(1)])
 
 
 def time_features(t: Tensor) -> Tensor:

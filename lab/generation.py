@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lab.command_line import progress
 
-BATCH = 100  # pictures sampled at a time, to bound the memory
+BATCH = 32  # pictures sampled at a time: few enough for the cache, and enough for all cores
 
 
 def generate(model: Any, number: int, seed: int) -> Tensor:
