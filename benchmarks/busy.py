@@ -40,7 +40,14 @@ def run(data_root: str) -> None:
         def seconds(training: list[str], environment: dict[str, str]) -> float:
             start = time.perf_counter()
             command = [sys.executable, *training, *places]
-            subprocess.run(command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(
+                command,
+                cwd=ROOT,
+                env=os.environ | environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
             return time.perf_counter() - start
 
         for title, training in TRAININGS.items():

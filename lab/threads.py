@@ -13,5 +13,5 @@ if "OMP_NUM_THREADS" not in os.environ:
 
 # OpenMP, which runs PyTorch's threads. Between two operations they spin, and while they do, nothing else can run.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # GNU's, on Linux: iterations, 300,000 by default
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # GNU's, on Linux: iterations, 300,000 by default
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's and Intel's, on macOS and Windows: ms, 200 by default

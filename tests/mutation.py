@@ -54,6 +54,7 @@ TESTS = {
     "lab/plots.py": ["plots", "committed"],
     "lab/processes.py": ["processes"],
     "lab/pytorch_training.py": ["training", "generative_models"],
+    "lab/threads.py": ["threads"],
     "lab/training_run.py": ["training", "interruptions", "scripts"],
     "lab/untrusted_pickle.py": ["untrusted_pickle", "checkpoint", "submission"],
 }

@@ -298,6 +298,38 @@ def test_a_graph_is_a_sequence_of_its_nodes():
     np.testing.assert_array_equal(decoder.forward(encoder.forward(x)), graph.forward(x))
 
 
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (400, 500), (3, 70_000), (2, 3, 4)])
+@pytest.mark.parametrize("layout", ["rows", "columns", "every second"])
+def test_optimstep_changes_every_number_of_a_parameter_once(shape, layout):
+    """In pieces or not: the same bits as param - lr * grad, and the gradients stay as they were."""
+    rng = np.random.default_rng(0)
+    param, grad = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+    if layout == "columns":
+        param = np.asfortranarray(param)
+    elif layout == "every second" and shape:
+        param = np.repeat(param, 2, axis=0)[::2]
+    expected, kept = param - 0.3 * grad, grad.copy()
+    node = BaseNode(param)
+    node.grads = [grad]
+    BaseGraph([node]).optimstep(0.3)
+    np.testing.assert_array_equal(param, expected)
+    np.testing.assert_array_equal(grad, kept)
+    assert node.params[0] is param and node.grads[0] is grad
+
+
+def test_a_caller_who_keeps_gradients_keeps_their_values():
+    rng = np.random.default_rng(0)
+    graph = mlp(rng, 3, 4, 2)
+    kept = []
+    for _ in range(2):
+        graph.forward(rng.standard_normal((5, 3)))
+        graph.backward(rng.standard_normal((5, 2)))
+        kept.append([(grad, grad.copy()) for node in graph for grad in node.grads])
+        graph.optimstep(0.1)
+    for grad, copied in kept[0] + kept[1]:
+        np.testing.assert_array_equal(grad, copied)
+
+
 def test_optimstep_is_plain_gradient_descent():
     graph = BaseGraph([Linear(2, 2)])
     weight, bias = graph[0].params

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-DEFAULTS = {"OPENBLAS_NUM_THREADS": "1", "GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "0"}
+DEFAULTS = {"OPENBLAS_NUM_THREADS": "1", "GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "0"}
 COMMANDS = ["MLPAE_train_script", "train_script", "visualization", "random_generation", "sample_quality"]
 COMMANDS += ["check_submission", "benchmarks.__main__", "benchmarks.plain_loop"]
 
