@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import least_time
+from benchmarks.measure import least_time, peak_flops
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import photos_or_drawn, read_photos
@@ -58,10 +58,9 @@ def machine() -> str:
 
 def speed() -> str:
     """The processor's own numbers, of NumPy and PyTorch with the threads they have."""
-    a, b = np.random.default_rng(0).standard_normal((2, 1024, 1024), np.float32)
+    matrices = np.random.default_rng(0).standard_normal((2, 1024, 1024), np.float32)
+    numpy, pytorch = (1e-9 * peak_flops(*pair) for pair in (matrices, torch.from_numpy(matrices)))
     source, target = np.zeros((2, 2**24), np.float32)
-    x, y = torch.from_numpy(a), torch.from_numpy(b)
-    numpy, pytorch = (2e-9 * 1024**3 / least_time(product) for product in (lambda: a @ b, lambda: x @ y))
     copied = 2e-9 * source.nbytes / least_time(lambda: np.copyto(target, source))
     return (
         f"Large products: {numpy:.0f} billion operations a second in NumPy, {pytorch:.0f} in PyTorch; "

@@ -44,6 +44,11 @@ def least_time(function: Callable[[], Any], calls: int = 20) -> float:
     return min(seconds)
 
 
+def peak_flops(a: Any, b: Any) -> float:
+    """Floating-point operations per second in the product of two large square matrices."""
+    return 2 * len(a) ** 3 / least_time(lambda: a @ b)
+
+
 def show(title: str, times: dict[str, list[float]], unit: str, against: list[str]) -> None:
     """Prints a table: the median over the rounds, its spread, and the ratio to each contender of ``against``."""
     scale = {"ms": 1e3, "s": 1}[unit]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
-from benchmarks.measure import least_time, show, time_in_turn
+from benchmarks.measure import peak_flops, show, time_in_turn
 
 SIZES = [1728, 256, 128, 64, 128, 256, 1728]
 BATCH = 16
@@ -116,12 +116,6 @@ def updates() -> dict[str, Callable[[], None]]:
     }
 
 
-def peak_flops(n: int = 1024) -> float:
-    """Floating-point operations per second in a large product: the best of 20."""
-    a, b = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
-    return 2 * n**3 / least_time(lambda: a @ b)
-
-
 def run(data_root: str) -> None:
     rng = np.random.default_rng(0)
     x = rng.random((BATCH, SIZES[0]), np.float32)
@@ -141,7 +135,7 @@ def run(data_root: str) -> None:
     # Two operations for each weight and image in forward, in dL/dW and in dL/dx; the first layer's dL/dx is not needed.
     weights = [rows * columns for rows, columns in pairwise(SIZES)]
     operations = 2 * BATCH * (3 * sum(weights) - weights[0])
-    peak = peak_flops()
+    peak = peak_flops(*rng.standard_normal((2, 1024, 1024), np.float32))
     times["arithmetic limit"] = [operations / peak] * ROUNDS
     show(__doc__, times, "ms", against=["PyTorch eager", "PyTorch eager, one thread", "arithmetic limit"])
     print(

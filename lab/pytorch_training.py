@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from Diffusion import DDPM_loss_function
 from GAN import GAN_loss_function
@@ -78,7 +78,7 @@ def moving_average(model: nn.Module, optimizer: Optimizer) -> AveragedModel:
     """
 
     def average(averaged: Any, weights: Any, steps: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, weights, float(1 - min(0.999, (1 + steps) / (10 + steps))))
+        get_ema_multi_avg_fn(float(min(0.999, (1 + steps) / (10 + steps))))(averaged, weights, steps)
 
     averaged = AveragedModel(model, multi_avg_fn=average)
     optimizer.register_step_post_hook(lambda *_: averaged.update_parameters(model))
