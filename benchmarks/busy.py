@@ -4,19 +4,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from benchmarks.measure import show
+from benchmarks.measure import run_script, show, time_in_turn
 
-ROOT = Path(__file__).resolve().parent.parent
 TRAININGS = {
     "MLPAE_train_script.py --epochs 20": ["MLPAE_train_script.py", "--epochs", "20"],
     "train_script.py --model AE --epochs 3": ["train_script.py", "--model", "AE", "--epochs", "3"],
 }
-ROUNDS = 3
 # What OpenBLAS, GNU's OpenMP, and LLVM's do if lab/threads.py leaves them alone.
 LIBRARIES = {"OPENBLAS_NUM_THREADS": str(os.cpu_count()), "GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}
 
@@ -35,26 +31,21 @@ def busy_loops(number: int) -> Iterator[None]:
 
 def run(data_root: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        places = ["--data-root", str(Path(data_root).resolve()), "--model-dir", folder, "--log-dir", folder, "--quiet"]
+        places = ["--data-root", data_root, "--model-dir", folder, "--log-dir", folder]
 
-        def seconds(training: list[str], environment: dict[str, str]) -> float:
-            start = time.perf_counter()
-            command = [sys.executable, *training, *places]
-            subprocess.run(
-                command,
-                cwd=ROOT,
-                env=os.environ | environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                check=True,
-            )
-            return time.perf_counter() - start
+        def contender(training: list[str], loops: int, environment: dict[str, str]) -> Callable[[], None]:
+            def train() -> None:
+                with busy_loops(loops):
+                    run_script(*training, *places, **environment)
 
+            return train
+
+        cores = os.cpu_count() or 1
         for title, training in TRAININGS.items():
-            times: dict[str, list[float]] = {}
-            for _ in range(ROUNDS):
-                for state, loops in ("idle", 0), ("busy", os.cpu_count() or 1):
-                    with busy_loops(loops):
-                        for threads, environment in ("", {}), (", the libraries' own threads", LIBRARIES):
-                            times.setdefault(state + threads, []).append(seconds(training, environment))
-            show(f"{title}. {__doc__}", times, "s", against=["idle"])
+            contenders = {
+                "idle": contender(training, 0, {}),
+                "idle, the libraries' own threads": contender(training, 0, LIBRARIES),
+                "busy": contender(training, cores, {}),
+                "busy, the libraries' own threads": contender(training, cores, LIBRARIES),
+            }
+            show(f"{title}. {__doc__}", time_in_turn(contenders, rounds=3), "s", against=["idle"])

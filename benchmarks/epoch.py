@@ -8,9 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import show
+from benchmarks.measure import ROOT, show
 
-ROOT = Path(__file__).resolve().parent.parent
 MODELS = ["AE", "VAE"]
 EPOCHS = 6
 ROUNDS = 3

@@ -1,9 +1,32 @@
 """Times pieces of code against each other, fairly enough for a shared and noisy machine."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_script(name: str, *arguments: str, **environment: str) -> None:
+    """Runs a script of the lab with these variables added to its environment, without what it prints."""
+    command = [sys.executable, str(ROOT / name), *arguments]
+    environment = os.environ | environment
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def call_times(function: Callable[[], Any], calls: int) -> list[float]:
+    """Seconds of each call."""
+    seconds = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def time_in_turn(
@@ -23,25 +46,17 @@ def time_in_turn(
     for round_ in range(-1, rounds):
         for name, function in contenders.items():
             time.sleep(pause)
-            seconds = []
-            for call in range(-warm_up, calls):
-                start = time.perf_counter()
+            for _ in range(warm_up):
                 function()
-                if call >= 0:
-                    seconds.append(time.perf_counter() - start)
+            seconds = median(call_times(function, calls))
             if round_ >= 0:
-                times[name].append(median(seconds))
+                times[name].append(seconds)
     return times
 
 
 def least_time(function: Callable[[], Any], calls: int = 20) -> float:
     """Seconds of the fastest call."""
-    seconds = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(call_times(function, calls))
 
 
 def peak_flops(a: Any, b: Any) -> float:

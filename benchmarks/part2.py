@@ -3,25 +3,19 @@
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
-from benchmarks.measure import show, time_in_turn
-
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.measure import run_script, show, time_in_turn
 
 
 def run(data_root: str) -> None:
-    def script(name: str, *arguments: str) -> None:
-        command: list[str | Path] = [sys.executable, ROOT / name, *arguments, "--model-dir", folder]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
     with tempfile.TemporaryDirectory() as folder:
         contenders = {
-            "MLPAE_train_script.py": lambda: script(
-                "MLPAE_train_script.py", "--data-root", data_root, "--log-dir", folder
+            "MLPAE_train_script.py": lambda: run_script(
+                "MLPAE_train_script.py", "--data-root", data_root, "--model-dir", folder, "--log-dir", folder
             ),
-            "visualization.py": lambda: script(
-                "visualization.py", "--model", "MLPAE", "--data-root", data_root, "--vis-dir", folder
+            "visualization.py": lambda: run_script(
+                "visualization.py",
+                *("--model", "MLPAE", "--data-root", data_root, "--model-dir", folder, "--vis-dir", folder),
             ),
             "import torch (control)": lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True),
         }

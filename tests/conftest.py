@@ -36,6 +36,8 @@ collect_ignore = ["test_interruptions.py"] if os.name == "nt" else []
 unix = pytest.mark.skipif(os.name == "nt", reason="needs what Unix alone has")
 
 ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = {"MLPAE_train_script", "train_script", "visualization", "random_generation", "sample_quality"}
+SCRIPTS |= {"check_submission"}
 
 
 @pytest.fixture

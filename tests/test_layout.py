@@ -5,10 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SCRIPTS
 
-SCRIPTS = {"MLPAE_train_script", "train_script", "visualization", "random_generation", "sample_quality"}
-SCRIPTS |= {"check_submission"}
 SUBJECT = {"Autoencoder", "VarAutoencoder", "GAN", "Diffusion", "data_processor"}
 # What may be imported, from the bottom up.
 LAYERS = [{"autograd"}, SUBJECT, {"lab"}, {"grading"}, SCRIPTS | {"benchmarks"}]

@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SCRIPTS
 
 DEFAULTS = {"OPENBLAS_NUM_THREADS": "1", "GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "0"}
-COMMANDS = ["MLPAE_train_script", "train_script", "visualization", "random_generation", "sample_quality"]
-COMMANDS += ["check_submission", "benchmarks.__main__", "benchmarks.plain_loop"]
+COMMANDS = [*sorted(SCRIPTS), "benchmarks.__main__", "benchmarks.plain_loop"]
 
 # Prints the variables as they are when NumPy or PyTorch is imported, and imports no further.
 CODE = f"""
