@@ -34,9 +34,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def usable_checkpoints(model_dir: str, image_size: Sequence[int], fingerprint: str) -> list[dict[str, Any]]:
+def usable_checkpoints(model_dir: str, image_size: Sequence[int], split: tuple[Any, Any]) -> list[dict[str, Any]]:
     """The checkpoints of models trained on these photos at this size; names others on stderr. UserError if none."""
     from lab.checkpoint import checkpoint_path, load_checkpoint
+    from lab.photos import trained_on
 
     usable = []
     for name in MODELS:
@@ -48,7 +49,7 @@ def usable_checkpoints(model_dir: str, image_size: Sequence[int], fingerprint: s
         if checkpoint["image_size"] != list(image_size):
             found, expected = ("{} x {}".format(*size) for size in (checkpoint["image_size"], image_size))
             print(f"{path}: found a model of {found} pixels, expected {expected}, left out.", file=sys.stderr)
-        elif checkpoint["data"]["fingerprint"] != fingerprint:
+        elif not trained_on(checkpoint["data"]["fingerprint"], *split):
             print(f"{path}: was trained on other photos, left out.", file=sys.stderr)
         else:
             usable.append(checkpoint)
@@ -87,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     if len(validation) < 2:
         found = f"{data_root}: found one validation photo, expected more to measure by"
         raise UserError(f"{found}; give at least 10 photos")
-    checkpoints = usable_checkpoints(args.model_dir, args.image_size, training.fingerprint())
+    checkpoints = usable_checkpoints(args.model_dir, args.image_size, (training, validation))
     photos, _ = training[:]
     unseen, kinds = validation[:]
 

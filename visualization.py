@@ -46,13 +46,13 @@ def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
     """Draws photos above their reconstructions; for a VAE, also its latent space."""
     from data_processor import show_recover_results
     from lab.files import atomic_write
-    from lab.photos import photos_or_drawn, read_photos
+    from lab.photos import photos_or_drawn, read_photos, trained_on
     from lab.plots import plot_latent
 
     root = args.data_root if "data_root" in args else checkpoint["data"]["root"]
     flowers = read_photos(photos_or_drawn(root, args.drawn_root), checkpoint["image_size"])
     training, validation = flowers.split(checkpoint["settings"]["split_seed"])
-    if training.fingerprint() != checkpoint["data"]["fingerprint"]:
+    if not trained_on(checkpoint["data"]["fingerprint"], training, validation):
         print("These are not the photos that the model was trained on.", file=sys.stderr)
 
     model = checkpoint["model"]

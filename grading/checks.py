@@ -1,34 +1,38 @@
-"""Checks of a submission against the handout's section on submissions; nothing of it is executed."""
+"""Checks of a submission against the handout's section on submissions; nothing of it is executed.
 
-import ast
+Nothing outside the folder that was handed in is read: links that lead out of it are not followed.
+"""
+
 import difflib
-import io
+import functools
+import itertools
 import math
+import os
 import re
-import textwrap
-import warnings
-from collections.abc import Generator, Iterable, Iterator
-from os.path import exists  # unlike Path.exists, False where access is denied
+from collections.abc import Callable, Generator, Iterable, Iterator
+from os.path import exists, isdir, lexists  # unlike those of Path, False where access is denied
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from PIL import Image, ImageChops
 from torch.utils.data import DataLoader
 
-from data_processor import whole_batch
-from grading.course_models import graph_of, sizes_of
-from lab.checkpoint import CheckpointError, load_checkpoint, load_values
-from lab.errors import UserError
+from data_processor import FlowerDataset, whole_batch
+from grading.code import look_at_code
+from grading.logs import best, impossible, read_log
+from grading.models import NotCertain, graph_of, look_at_pytorch, sizes_of
+from grading.pictures import look_at_picture
+from lab.checkpoint import PYTORCH_MODELS, checkpoint_in
 from lab.handout import CODE, EPOCHS, MLP_SIZES, PARTS, asked_losses
 from lab.mlp_autoencoder import MLPAutoencoder
-from lab.photos import read_photos
+from lab.photos import read_photos, trained_on
 from lab.pytorch_training import CRITERIA, validate
 
-# Limits: bytes of a file and of a source file, pixels of an image. Ours have a hundredth of these.
-LARGEST, LARGEST_CODE, LARGEST_IMAGE = 500_000_000, 1_000_000, 300 * 300
-NUMBER = r"\W*?(-?\d+(?:\.\d*)?(?:e-?\d+)?)"
-EPOCH_LINE = re.compile(rf"epoch\W*(\d+).*?train\w* loss{NUMBER}\b.*?valid\w* loss{NUMBER}\b", re.IGNORECASE)
+# Limits: bytes of a file, of a log and of a source file; pixels of an image; names in a folder that are looked at;
+# characters of a text that is printed.
+LARGEST, LARGEST_LOG, LARGEST_CODE = 500_000_000, 10_000_000, 1_000_000
+LARGEST_IMAGE, MOST_NAMES, LONGEST = 300 * 300, 1_000, 300
+
+ReadPhotos = Callable[[tuple[int, int]], FlowerDataset]
 
 
 class Check(NamedTuple):
@@ -45,95 +49,124 @@ def checks_of(folder: Path, photos: str, drawn: bool) -> Iterator[Check]:
 
     The losses are computed on ``photos``, a folder of photos, or of the stand-in set if ``drawn``; UserError if not.
     """
+    for check in _checks_of(folder, photos, drawn):
+        yield check._replace(asked=check.asked[:LONGEST], found=check.found[:LONGEST])
+
+
+def _checks_of(folder: Path, photos: str, drawn: bool) -> Iterator[Check]:
+    read = functools.cache(lambda size: read_photos(photos, size))  # the models of a submission share one size
+    seen: dict[str, str] = {}
     for file in CODE["Part 1"]:
-        yield Check("Part 1", file, *_code(folder / file))
+        yield Check("Part 1", file, *_look(folder, file, look_at_code, LARGEST_CODE))
     for part, name in PARTS.items():
         files = _files(folder, name)
-        if name != "MLPAE" and not any(map(exists, files.values())):
+        if name != "MLPAE" and not any(lexists(folder / file) for file in files.values()):
             yield Check(part, "optional", "not handed in", None)
             continue
         for file in CODE[part]:
-            yield Check(part, file, *_code(folder / file))
-        losses = yield from _model(part, name, files.pop("model"), photos, drawn)
-        yield from _log(part, name, files.pop("log"), losses)
-        for path in files.values():
-            yield Check(part, _shown(path), *_picture(path))
+            yield Check(part, file, *_look(folder, file, look_at_code, LARGEST_CODE))
+        losses = yield from _model(part, name, folder, files.pop("model"), read, drawn)
+        yield from _log(part, name, folder, files.pop("log"), losses)
+        for file in files.values():
+            look = functools.partial(look_at_picture, seen=seen, name=file)
+            yield Check(part, file, *_look(folder, file, look))
     if exists(folder / "flowers"):
         yield Check("Photos", "to be left out", "flowers is there", None)
 
 
-def _files(folder: Path, name: str) -> dict[str, Path]:
-    """The expected paths of a model's files. The handout names models/ and model/: both are accepted."""
-    ending = "pkl" if name == "MLPAE" else "pth"
-    places = [folder / place / f"BestModel_{name}.{ending}" for place in ("models", "model")]
-    model = min(places, key=lambda path: (not exists(path), not exists(path.parent)))
+# Files
+
+
+def _files(folder: Path, name: str) -> dict[str, str]:
+    """The files of a model that are asked for, below the folder.
+
+    The handout names models/ and model/, and the course's scripts write Best_X where it has BestModel_X: the first that
+    is there, or else the first whose folder is there.
+    """
+    ending = "pth" if name in PYTORCH_MODELS else "pkl"
+    starts = itertools.product(("models", "model"), ("BestModel", "Best"))
+    models = [f"{place}/{start}_{name}.{ending}" for place, start in starts]
+    model = min(models, key=lambda file: (not lexists(folder / file), not exists((folder / file).parent)))
     kinds = ["train", "valid"] if name == "MLPAE" else ["train", "valid", "random_images"]
-    pictures = {kind: folder / "vis" / f"{kind}_{name}.png" for kind in kinds}
-    return {"model": model, "log": folder / "log" / f"train_{name}.txt", **pictures}
+    pictures = {kind: f"vis/{kind}_{name}.png" for kind in kinds}
+    return {"model": model, "log": f"log/train_{name}.txt", **pictures}
 
 
-def _shown(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
-
-
-def _read(path: Path, largest: int = LARGEST) -> bytes:
-    """The bytes of a file; OSError if it is missing, not a file, or larger than ``largest`` bytes."""
-    if not path.exists():
-        others = {other.name for other in path.parent.iterdir()} if path.parent.is_dir() else set()
-        others -= {asked.name for name in PARTS.values() for asked in _files(Path(), name).values()}
-        alike = difflib.get_close_matches(path.name, others, n=1, cutoff=0.8)
-        raise FileNotFoundError(f"missing; there is {alike[0]}" if alike else "missing")
-    if not path.is_file() or path.stat().st_size > largest:
-        raise OSError("no file, or too large")
-    return path.read_bytes()
-
-
-def _code(path: Path) -> tuple[str, bool]:
-    """What was found at the path of a source file, and whether it is one."""
+def _look(folder: Path, file: str, look: Callable[[bytes], Any], largest: int = LARGEST) -> tuple[str, bool | None]:
+    """What was found in a file, and whether it is as asked."""
     try:
-        content = _read(path, LARGEST_CODE)
-        ast.parse(content)
+        return look(_read(folder, file, largest))
     except OSError as error:
-        return str(error), False
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return f"no Python: {error}", False
-    return f"{len(content.splitlines())} lines", True
-
-
-def _picture(path: Path) -> tuple[str, bool]:
-    """What was found at the path of a picture, and whether it has at least 48 x 48 pixels without its margins."""
-    try:
-        content = _read(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, on large pictures, which matplotlib's can be
-            picture = Image.open(io.BytesIO(content)).convert("RGB")
+        return error.strerror or str(error), False
     except Exception as error:  # a damaged file can raise any exception
-        return str(error), False
-    margin = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
-    left, top, right, bottom = ImageChops.difference(picture, margin).getbbox() or (0, 0, 0, 0)
-    width, height = right - left, bottom - top
-    return f"{width} x {height} pixels, without margins", width >= 48 and height >= 48
+        return f"cannot be looked at ({_words(error)})", False
+
+
+def _read(folder: Path, file: str, largest: int = LARGEST) -> bytes:
+    """The bytes of a file below the folder.
+
+    Raises:
+        OSError: it is missing, not a file, larger than ``largest`` bytes, or not to be read; or it is a link, or in a
+            folder that is one, which leads out of the submission.
+    """
+    path = folder / file
+    if not lexists(path):
+        raise FileNotFoundError(f"missing{_alike(path)}")
+    place = os.path.realpath(path)
+    if not Path(place).is_relative_to(os.path.realpath(folder)):
+        raise OSError("a link out of the folder that was handed in; not read")
+    if not os.path.isfile(place) or os.path.getsize(place) > largest:
+        raise OSError("no file, or too large")
+    with open(place, "rb") as content:
+        return content.read()
+
+
+def _alike(path: Path) -> str:
+    """Words on what is there under a similar name, if anything is."""
+    try:
+        with os.scandir(path.parent) as entries:
+            others = {entry.name for entry in itertools.islice(entries, MOST_NAMES)}
+    except OSError as error:
+        return "" if not isdir(path.parent) else f", or not to be seen: {error.strerror}"
+    others -= {Path(asked).name for name in PARTS.values() for asked in _files(Path(), name).values()}
+    alike = difflib.get_close_matches(path.name, others, n=1, cutoff=0.8)
+    return f"; there is {alike[0]}" if alike else ""
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 # Models
 
 
-def _model(part: str, name: str, path: Path, photos: str, drawn: bool) -> Generator[Check, None, dict[str, float]]:
+def _model(
+    part: str, name: str, folder: Path, file: str, read: ReadPhotos, drawn: bool
+) -> Generator[Check, None, dict[str, float]]:
     """The checks of a model; returns its losses."""
     try:
-        content = _read(path)
-        model, checkpoint = _load(name, path, content)
-    except (OSError, UserError) as error:
-        yield Check(part, _shown(path), str(error), False)
+        content = _read(folder, file)
+        model, checkpoint = _load(name, content)
+    except OSError as error:
+        yield Check(part, file, error.strerror or str(error), False)
         return {}
-    yield Check(part, _shown(path), f"{len(content) / 1e6:.1f} MB; nothing in it was run", True)
+    except NotCertain as error:
+        yield Check(part, file, f"not measured: {error}", None)
+        return {}
+    except Exception as error:  # a damaged file can raise any exception
+        yield Check(part, file, f"no usable model: {_words(error)}", False)
+        return {}
+    yield Check(part, file, f"{len(content) / 1e6:.1f} MB; nothing in it was run", True)
     if name == "MLPAE":
         sizes, kinds = sizes_of(model.graph), [type(node).__name__ for node in model.graph]
         asked = "-".join(["3HW", *map(str, MLP_SIZES), "3HW"])
         yield Check(part, asked, "-".join(map(str, sizes)), sizes == [*sizes[:1], *MLP_SIZES, *sizes[-1:]])
         found = f"{kinds.count('ReLU')} times ReLU, {kinds[-1] if kinds else 'nothing'} at the end"
         yield Check(part, "ReLU; output in [0, 1]", found, "ReLU" in kinds and kinds[-1] == "Sigmoid")
-    losses, why_not = _compute_losses(name, model, checkpoint, photos, drawn)
+    try:
+        losses, why_not = _compute_losses(name, model, checkpoint, read, drawn)
+    except (MemoryError, RuntimeError) as error:  # of NumPy and of PyTorch
+        losses, why_not = {}, _words(error)
     if why_not:
         yield Check(part, "losses of the model", f"not computed: {why_not}", None)
     limits = asked_losses(name)
@@ -143,36 +176,34 @@ def _model(part: str, name: str, path: Path, photos: str, drawn: bool) -> Genera
     return losses
 
 
-def _load(name: str, path: Path, content: bytes) -> tuple[Any, dict | None]:
-    """The model in a file, and its checkpoint, or None if it was not saved by this lab; UserError if it is not safe."""
+def _load(name: str, content: bytes) -> tuple[Any, dict | None]:
+    """The model in a file, and its checkpoint, or None if it was not saved by this lab.
+
+    Raises:
+        NotCertain: an honest model that is not measured.
+        Exception: of any type, if it is damaged or not safe.
+    """
     try:
-        checkpoint = load_checkpoint(path.parent, name)
+        checkpoint = checkpoint_in(content, name)
         return checkpoint["model"], checkpoint
-    except CheckpointError as error:
-        reason = error
-    if name == "MLPAE":
-        if re.fullmatch(rb"[0-9a-f]{64}", content[-64:]):
-            raise reason  # a checksum at its end: it was saved by this lab
-        try:
-            graph = graph_of(content)
-            return MLPAutoencoder(graph, min(sizes_of(graph)), []), None
-        except Exception as error:  # a damaged file can raise any exception
-            raise UserError(f"no usable model: {textwrap.shorten(str(error), 200)}") from None
-    try:
-        weights = load_values(path)
-        if all(isinstance(weight, torch.Tensor) for weight in weights.values()):
-            return None, None
     except Exception as error:
-        raise UserError(f"no state_dict that loads safely: {textwrap.shorten(str(error), 200)}") from None
-    raise reason
+        reason = error
+    if name in PYTORCH_MODELS:
+        try:
+            found = look_at_pytorch(content)
+        except Exception:
+            raise reason from None
+        raise NotCertain(found)
+    if re.fullmatch(rb"[0-9a-f]{64}", content[-64:]):
+        raise reason  # a checksum at its end: it was saved by this lab
+    graph = graph_of(content)
+    return MLPAutoencoder(graph, min(sizes_of(graph)), []), None
 
 
 def _compute_losses(
-    name: str, model: Any, checkpoint: dict | None, photos: str, drawn: bool
+    name: str, model: Any, checkpoint: dict | None, read: ReadPhotos, drawn: bool
 ) -> tuple[dict[str, float], str]:
     """Losses on "train" and "valid" photos, or on "all" if the split is unknown; or why there are none."""
-    if model is None:
-        return {}, "a state_dict with layers of the student's own; look at the log and the pictures"
     if checkpoint:
         width, height = checkpoint["image_size"]
     else:
@@ -184,11 +215,11 @@ def _compute_losses(
             return {}, "there are no photos here; give them by --data-root"
     if width * height > LARGEST_IMAGE:
         return {}, f"images of {width} x {height} pixels are too large"
-    flowers = read_photos(photos, (width, height))
+    flowers = read((width, height))
     if checkpoint:
         training, validation = flowers.split(checkpoint["settings"]["split_seed"])
-        if training.fingerprint() != checkpoint["data"]["fingerprint"]:
-            return {}, f"it was trained on other photos than those in {photos}"
+        if not trained_on(checkpoint["data"]["fingerprint"], training, validation):
+            return {}, f"it was trained on other photos than those in {flowers.root}"
         sets = {"train": training, "valid": validation}
     else:
         sets = {"all": flowers}
@@ -199,38 +230,32 @@ def _compute_losses(
 # Logs
 
 
-def _log(part: str, name: str, path: Path, losses: dict[str, float]) -> Iterator[Check]:
+def _log(part: str, name: str, folder: Path, file: str, losses: dict[str, float]) -> Iterator[Check]:
     """The checks of a log, against the handout and against the computed losses of the model, if there are any."""
     try:
-        epochs = _epochs(_read(path))
+        log = read_log(_read(folder, file, LARGEST_LOG))
     except OSError as error:
-        yield Check(part, _shown(path), str(error), False)
-        return
-    yield Check(part, _shown(path), f"{len(epochs)} epochs", bool(epochs))
-    if not epochs:
+        yield Check(part, file, error.strerror or str(error), False)
         return
     limits = asked_losses(name).values()
-    in_time = {epoch: both for epoch, both in epochs.items() if epoch <= EPOCHS.get(name, epoch)} or epochs
-    epoch, (train, valid) = _best(in_time)
-    met = all(loss < limit for loss, limit in zip((train, valid), limits, strict=True))
+    in_time = {epoch: both for epoch, both in log.epochs.items() if epoch <= EPOCHS.get(name, epoch)} or log.epochs
+    found = best(in_time)
+    unclear = f"; not read: {log.unclear}" if log.unclear else ""
+    if found is None:
+        yield Check(part, file, f"no epoch with both losses{unclear}", None if log.unclear else False)
+        return
+    yield Check(part, file, f"{len(log.epochs)} epochs{unclear}", None if unclear else True)
+    epoch, both = found
+    met = all(loss < limit for loss, limit in zip(both, limits, strict=True))
     asked = f"within {EPOCHS[name]} epochs" if name in EPOCHS else "losses in it"
-    yield Check(part, f"{asked} < {_in_words(limits)}", f"epoch {epoch}: {_in_words((train, valid))}", met)
-    if losses:
-        _, logged = _best(epochs)
-        found = f"{_in_words(logged)} and {_in_words(losses.values())}"
-        yield Check(part, "log and model agree", found, _agree(*logged, **losses))
-
-
-def _epochs(content: bytes) -> dict[int, tuple[float, float]]:
-    """The losses (train, valid) by epoch, of a log in any wording; PowerShell writes logs in UTF-16."""
-    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", errors="replace")
-    lines = (EPOCH_LINE.search(line[:1000]) for line in text.splitlines())
-    return {int(line[1]): (float(line[2]), float(line[3])) for line in lines if line}
-
-
-def _best(epochs: dict[int, tuple[float, float]]) -> tuple[int, tuple[float, float]]:
-    """The epoch with the lowest validation loss, the last one of several, and its losses."""
-    return min(epochs.items(), key=lambda item: (item[1][1], -item[0]))
+    words = f"epoch {epoch}: {_in_words(both)}"
+    if any(impossible(loss, name) for loss in both):
+        words, met = f"{words}, which cannot be", False
+    yield Check(part, f"{asked} < {_in_words(limits)}", words, met)
+    lowest = best(log.epochs)
+    if losses and lowest:
+        words = f"{_in_words(lowest[1])} and {_in_words(losses.values())}"
+        yield Check(part, "log and model agree", words, _agree(*lowest[1], **losses))
 
 
 def _in_words(losses: Iterable[float]) -> str:

@@ -6,14 +6,14 @@ A checkpoint is a dict: the model, what is needed to rebuild it, and where it ca
     model         an MLPAutoencoder (in the file: its BaseGraph), or a PyTorch model (in the file: its state_dict)
     encoding_dim  the size of the latent vector
     image_size    [width, height] in pixels
-    data          root of the photos, and fingerprint of those it was trained on
+    data          root of the photos, and a fingerprint of those it was trained on and validated on
     epoch, train_loss, valid_loss
     settings      the flags of the training script
 
 Part 2's file, models/BestModel_MLPAE.pkl, is a pickle that ``pickle.load`` opens in any Python that can import
 ``autograd`` and NumPy, followed by a checksum. Unpickling an untrusted file can execute anything, so
 ``load_checkpoint`` only inspects the pickle (untrusted_pickle.py), and constructs the nodes itself. The files of
-PyTorch's models are checked as zip archives, and then loaded with ``weights_only=True``.
+PyTorch's models are zip archives: what is in them is checked, packed again, and loaded with ``weights_only=True``.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ import io
 import math
 import os
 import pickle
+import re
 import reprlib
 import textwrap
 import unicodedata
@@ -38,11 +39,23 @@ from autograd import BaseGraph, Linear, ReLU, Sigmoid
 from lab.errors import UserError
 from lab.files import atomic_write
 from lab.mlp_autoencoder import MLPAutoencoder
-from lab.untrusted_pickle import NUMPY, array_of, origin_of, read_pickle
+from lab.untrusted_pickle import MOST_NODES, NUMPY, array_of, check_steps, origin_of, read_pickle
 
 # The class of each PyTorch model, and the file it is in: imported when needed, since Part 2 needs none of them.
 PYTORCH_MODELS = {"AE": "Autoencoder", "VAE": "VarAutoencoder", "GAN": "GAN", "DDPM": "Diffusion"}
 PYTORCH_MODELS["VAE_calibrated"] = "VarAutoencoder"  # the same network, trained with another loss
+
+
+# Earlier versions can be made to execute code by a file, or to write out of bounds, in spite of ``weights_only=True``:
+# CVE-2025-32434 (before 2.6), CVE-2026-24747 (before 2.10).
+SAFE_PYTORCH = (2, 10)
+
+# What is in an archive by ``torch.save``. TorchScript's, which hold code, have other parts as well.
+_ARCHIVE = re.compile(r"[^/]+/(data\.pkl|byteorder|version|\.format_version|\.storage_alignment|data/\d+)")
+_ARCHIVE_ID = re.compile(r"[^/]+/\.data/serialization_id")
+
+# Opcodes of the pickle in a file of PyTorch: a resumed training has a history, with some dozens for each epoch.
+_MOST_STEPS = 1_000_000
 
 
 class CheckpointError(UserError):
@@ -65,7 +78,9 @@ def checkpoint_path(model_dir: str | Path, name: str) -> Path:
 def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Writes the checkpoint atomically: whatever goes wrong, ``path`` holds the old one or the new one, whole."""
     if checkpoint["name"] in PYTORCH_MODELS:
-        save_values(checkpoint | {"model": checkpoint["model"].state_dict()}, path)
+        # Contiguous, since ``weight.view(-1)`` is what people try; the models' own memory format is channels_last.
+        weights = {name: weight.contiguous() for name, weight in checkpoint["model"].state_dict().items()}
+        save_values(checkpoint | {"model": weights}, path)
     else:
         # With protocol 4, all versions of NumPy write arrays in the same form, which ``array_of`` reads.
         content = pickle.dumps(checkpoint | {"model": checkpoint["model"].graph}, protocol=4)
@@ -86,37 +101,65 @@ def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
 
     Raises:
         CheckpointError: there is none; or it is damaged, of another model, or inconsistent.
+        UserError: the installed version of PyTorch is not safe to load it with.
     """
     path = checkpoint_path(model_dir, name)
     if not os.path.exists(path):
         raise CheckpointError(f"{path}: no such checkpoint; train the model first, or give its folder")
+    if name in PYTORCH_MODELS:
+        expect_safe_pytorch()
     try:
-        if name in PYTORCH_MODELS:
-            checkpoint = load_values(path)
-            _check(checkpoint, name)
-            checkpoint["model"] = _rebuild(checkpoint)
-        else:
-            checkpoint = _unpickle(path)
-            _check(checkpoint, name)
-            checkpoint["model"] = _rebuild_graph(checkpoint)
-        checkpoint["model"].eval()
+        return checkpoint_in(_read(path), name)
     except Exception as error:  # a damaged file can raise any exception
-        reason = textwrap.shorten(str(error), 300)
+        reason = textwrap.shorten(str(error) or type(error).__name__, 300)
         raise CheckpointError(f"{path}: not a usable checkpoint ({reason}); train the model again") from None
+
+
+def checkpoint_in(content: bytes, name: str) -> dict[str, Any]:
+    """``load_checkpoint`` of the content of a file; one that is damaged raises any exception."""
+    checkpoint = values_in(content) if name in PYTORCH_MODELS else _unpickle(content)
+    _check(checkpoint, name)
+    checkpoint["model"] = _rebuild(checkpoint) if name in PYTORCH_MODELS else _rebuild_graph(checkpoint)
+    checkpoint["model"].eval()
     return checkpoint
 
 
 def load_values(path: str | Path) -> Any:
     """The values in a file of ``save_values``; nothing in it is executed, but a damaged one raises any exception."""
-    content = _read(path)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    return values_in(_read(path))
+
+
+def values_in(content: bytes) -> Any:
+    """``load_values`` of the content of a file."""
+    expect_safe_pytorch()
+    checked = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(checked, "w") as packed:
         parts = archive.infolist()
         stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
         _expect(stored, "it is compressed, which checkpoints never are")
         _expect(sum(part.file_size for part in parts) <= len(content), "its parts are larger than the whole")
         damaged = archive.testzip()
         _expect(damaged is None, f"the checksum of {damaged!r} in it does not fit")
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        names = [part.filename for part in parts]
+        _expect(len(set(names)) == len(names), "it holds two parts of one name")
+        for name in names:
+            if not _ARCHIVE_ID.fullmatch(name):
+                _expect(_ARCHIVE.fullmatch(name) is not None, f"it holds {name!r}, which no checkpoint needs")
+                part = archive.read(name)
+                if name.endswith("/data.pkl"):
+                    check_steps(part, _MOST_STEPS)
+                packed.writestr(name, part)
+    # What is loaded is what was checked: PyTorch's own reader may find other parts in the same bytes.
+    checked.seek(0)
+    return torch.load(checked, map_location="cpu", weights_only=True)
+
+
+def expect_safe_pytorch() -> None:
+    """Raises a UserError if the installed version of PyTorch has known holes in loading untrusted files."""
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_PYTORCH:
+        expected = "{}.{} or later".format(*SAFE_PYTORCH)
+        found = f"found PyTorch {torch.__version__}, which a file can make execute code, expected {expected}"
+        raise UserError(f"{found}; pip install -r requirements.txt")
 
 
 def _read(path: str | Path) -> bytes:
@@ -132,13 +175,14 @@ def _expect(true: bool, message: str) -> None:
 # Checks for all models
 
 
-_PARTS = {"name", "model", "encoding_dim", "image_size", "data", "epoch", "train_loss", "valid_loss", "settings"}
+PARTS_OF_A_CHECKPOINT = {"name", "model", "encoding_dim", "image_size", "data"}
+PARTS_OF_A_CHECKPOINT |= {"epoch", "train_loss", "valid_loss", "settings"}
 
 
 def _check(checkpoint: Any, name: str) -> None:
     """Raises a CheckpointError if a part is missing or wrong, whatever the model."""
     _expect(type(checkpoint) is dict, f"found a {type(checkpoint).__name__}, expected a dict")
-    missing = _PARTS - checkpoint.keys()
+    missing = PARTS_OF_A_CHECKPOINT - checkpoint.keys()
     _expect(not missing, f"it lacks {', '.join(sorted(missing))}")
     # reprlib, since a small file can describe a value whose full representation would exhaust the memory.
     _expect(checkpoint["name"] == name, f"it holds the model {reprlib.repr(checkpoint['name'])}, expected {name}")
@@ -176,7 +220,7 @@ def _rebuild(checkpoint: dict[str, Any]) -> nn.Module:
         _expect(whole, f"its weights are not all whole tensors of {expected[name].dtype}")
     _expect(all(torch.isfinite(weight).all() for weight in weights.values()), "its weights are not all finite numbers")
     model.load_state_dict(weights, assign=True)
-    return model
+    return model.to(memory_format=torch.channels_last)
 
 
 # Graphs of autograd
@@ -186,8 +230,7 @@ def _checksum(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-def _unpickle(path: str | Path) -> Any:
-    content = _read(path)
+def _unpickle(content: bytes) -> Any:
     content, checksum = content[:-64], content[-64:]
     _expect(_checksum(content) == checksum, "the checksum at its end is missing or does not fit")
     return read_pickle(content, NUMPY | {_GRAPH} | _NODES.keys())
@@ -202,6 +245,7 @@ def _rebuild_graph(checkpoint: dict[str, Any]) -> MLPAutoencoder:
     graph = checkpoint["model"]
     fits = origin_of(graph) == _GRAPH and graph.state.keys() == {"nodes"} and type(graph.state["nodes"]) is list
     _expect(fits, "its model is no BaseGraph")
+    _expect(len(graph.state["nodes"]) <= MOST_NODES, f"its model has more than {MOST_NODES} nodes")
     width = 3 * math.prod(checkpoint["image_size"])
     rows = width
     nodes = []

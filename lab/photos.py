@@ -18,11 +18,11 @@ from lab.processes import stderr_of_first_process
 
 @contextlib.contextmanager
 def _file_errors() -> Iterator[None]:
-    """Turns the OSErrors of reading photos, and of drawing the stand-in set, into UserErrors."""
+    """Turns the errors of reading photos, and of drawing the stand-in set, into UserErrors."""
     try:
         yield
-    except OSError as error:
-        raise UserError(str(error)) from None
+    except (OSError, MemoryError) as error:
+        raise UserError(str(error) or "out of memory") from None
 
 
 @_file_errors()
@@ -47,6 +47,22 @@ def load_photos(args: argparse.Namespace, device: str = "cpu") -> tuple[DataLoad
 def read_photos(root: str, image_size: tuple[int, int]) -> FlowerDataset:
     """All photos in ``root`` at ``image_size`` (width, height); see ``read_flowers``."""
     return read_flowers(root, *image_size, quiet=no_progress())
+
+
+def fingerprint(training: FlowerDataset, validation: FlowerDataset) -> str:
+    """32 hexadecimal digits: 16 for the training photos, and 16 for the validation photos."""
+    return training.fingerprint() + validation.fingerprint()
+
+
+def trained_on(recorded: str, training: FlowerDataset, validation: FlowerDataset) -> bool:
+    """Whether these are the photos, in this split, of a ``fingerprint`` that was recorded in a training."""
+    if len(recorded) == 16:
+        if recorded != training.fingerprint(of_names_alone=True):
+            return False
+        words = "Only the names of its training photos are recorded with this model, and these are the same"
+        print(f"{words}; train it again to record their content.", file=sys.stderr)
+        return True
+    return recorded == fingerprint(training, validation)
 
 
 @_file_errors()

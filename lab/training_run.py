@@ -23,6 +23,7 @@ from lab.command_line import log, progress
 from lab.errors import UserError
 from lab.files import atomic_write, keep_previous, prepare_folder, remove_unfinished
 from lab.handout import asked_losses
+from lab.photos import fingerprint, trained_on
 from lab.processes import gather, rank
 
 # Settings of where files are, which a resumed training may change.
@@ -50,10 +51,11 @@ class TrainingRun:
     ) -> None:
         self.args, self.name, self.loader, self.parts, self.digits = args, name, training, parts, digits
         photos = training.dataset
-        self.data = {"root": str(photos.root), "fingerprint": photos.fingerprint()}
+        self.data = {"root": str(photos.root), "fingerprint": fingerprint(photos, validation.dataset)}
         self.settings = {key: value for key, value in vars(args).items() if key != "resume"}
         self.begun_with = {key: value for key, value in self.settings.items() if key not in LOCATIONS}
         self.begun_with["photos"] = self.data["fingerprint"]
+        self.photos = photos, validation.dataset
         self.model_path = checkpoint_path(args.model_dir, name)
         self.state_path = Path(args.model_dir, f"LastEpoch_{name}.pth")
         self.history: list[dict[str, float]] = []
@@ -125,12 +127,14 @@ class TrainingRun:
             save_checkpoint(parts | self.best, self.model_path)
 
     def _lock(self, stack: ExitStack) -> None:
-        """Keeps other trainings of this model out of the folder; the system frees the lock when the process ends."""
-        try:
-            stack.enter_context(FileLock(Path(self.args.model_dir, f".BestModel_{self.name}.lock"), timeout=0))
-        except Timeout:
-            found = f"{self.args.model_dir}: found another training of {self.name} at work in this folder"
-            raise UserError(f"{found}; wait for its end, or give another --model-dir") from None
+        """Keeps other trainings of this model out of its folders; the system frees the locks when the process ends."""
+        places = {"--model-dir": (self.args.model_dir, "BestModel"), "--log-dir": (self.args.log_dir, "history")}
+        for flag, (folder, file) in places.items():
+            try:
+                stack.enter_context(FileLock(Path(folder, f".{file}_{self.name}.lock"), timeout=0))
+            except Timeout:
+                found = f"{folder}: found another training of {self.name} at work in this folder"
+                raise UserError(f"{found}; wait for its end, or give another {flag}") from None
         remove_unfinished(self.args.model_dir, self.name)
         remove_unfinished(self.args.log_dir, self.name)
 
@@ -205,6 +209,8 @@ class TrainingRun:
             state = load_values(self.state_path)
             before = state["begun_with"]
             changed = [key for key, value in self.begun_with.items() if before[key] != value]
+            if "photos" in changed and trained_on(before["photos"], *self.photos):
+                changed.remove("photos")  # an earlier version recorded less of them
             if not changed and state["history"]:
                 self._restore(state)
         except Exception as error:  # a damaged file can raise any exception

@@ -26,6 +26,7 @@ from lab import command_line, drawn_flowers
 from lab.checkpoint import checkpoint_path, new_model, save_checkpoint
 from lab.files import atomic_write
 from lab.mlp_autoencoder import MLPAutoencoder
+from lab.photos import fingerprint
 
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
 settings.register_profile("mutation", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
@@ -138,13 +139,13 @@ def saved_model(name, photos, model_dir, image_size=(8, 8), split_seed=0, **part
     else:
         torch.manual_seed(0)
         model = new_model(name, size if name == "DDPM" else 5, image_size).eval()
-    training, _ = read_flowers(photos, *image_size).split(split_seed)
+    split = read_flowers(photos, *image_size).split(split_seed)
     checkpoint = {
         "name": name,
         "model": model,
         "encoding_dim": model.encoding_dim,
         "image_size": list(image_size),
-        "data": {"root": str(photos), "fingerprint": training.fingerprint()},
+        "data": {"root": str(photos), "fingerprint": fingerprint(*split)},
         "epoch": 2,
         "train_loss": 0.02,
         "valid_loss": 0.01,

@@ -1,4 +1,5 @@
 import functools
+import hashlib
 import io
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unicodedata
 import warnings
 import zlib
 from pathlib import Path
@@ -136,12 +138,15 @@ def too_large(width, height, folder):
     (folder / "rose" / "0.png").write_bytes(png(width, height, b""))
     with pytest.raises(OSError, match="--strict") as raised:
         read_flowers(folder, 32, 32, strict=True)
-    return f"({width} x {height} pixels, more than the 50,000,000 that are taken)" in str(raised.value)
+    limits = "25,000,000 in all and 65,535 of a side"
+    return f"({width} x {height} pixels, more than the {limits} that are taken)" in str(raised.value)
 
 
-def test_pictures_of_up_to_50_million_pixels_are_read(tmp_path):
-    assert not too_large(10_000, 5_000, tmp_path)
-    assert too_large(10_000, 5_001, tmp_path)
+def test_pictures_of_up_to_25_million_pixels_are_read(tmp_path):
+    assert not too_large(5_000, 5_000, tmp_path)
+    assert too_large(5_000, 5_001, tmp_path)
+    assert not too_large(1, 65_535, tmp_path) and not too_large(65_535, 1, tmp_path)
+    assert too_large(1, 65_536, tmp_path) and too_large(65_536, 1, tmp_path)
 
 
 def test_jpegs_are_counted_at_the_size_at_which_they_are_decoded(tmp_path, monkeypatch):
@@ -150,8 +155,12 @@ def test_jpegs_are_counted_at_the_size_at_which_they_are_decoded(tmp_path, monke
         Image.new("RGB", (256, 256)).save(tmp_path / "rose" / f"{i}.jpg")
     monkeypatch.setattr(data_processor, "MAX_PIXELS", 64 * 64)  # a quarter of the width is twice the 32 asked for
     assert len(read_flowers(tmp_path, 32, 32, strict=True)) == 2
-    with pytest.raises(OSError, match="128 x 128 pixels, more than the 4,096 that are taken"):
+    with pytest.raises(OSError, match="128 x 128 pixels, more than the 4,096 in all"):
         read_flowers(tmp_path, 33, 32, strict=True)
+    for i in range(2):
+        Image.new("RGB", (256, 256)).save(tmp_path / "rose" / f"{i}.jpg", progressive=True)
+    with pytest.raises(OSError, match="256 x 256 pixels, more than the 4,096 in all"):
+        read_flowers(tmp_path, 32, 32, strict=True)
 
 
 # Split
@@ -194,12 +203,21 @@ def test_each_part_has_its_own_pixels_and_labels():
         assert part.pixels.data_ptr() == pixels.data_ptr()  # no copy
 
 
-def test_fingerprint_is_a_hash_of_the_names(few_photos):
+def test_fingerprint_is_a_hash_of_names_and_files(few_photos):
     whole = read_flowers(few_photos, 8, 8)
     # As given by: find rose tulip -name '*.jpg' | LC_ALL=C sort | head -c -1 | sha256sum
-    assert whole.fingerprint() == "734d53a7e947d018"
-    whole.names = whole.names[::-1]
-    assert whole.fingerprint() == "734d53a7e947d018"
+    assert whole.fingerprint(of_names_alone=True) == "734d53a7e947d018"
+    # As given by: find rose tulip -name '*.jpg' | xargs sha256sum | tr -s ' ' | sort | head -c -1 | sha256sum
+    lines = [f"{hashlib.sha256((few_photos / name).read_bytes()).hexdigest()} {name}" for name in whole.names]
+    expected = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+    assert whole.fingerprint() == expected == read_flowers(few_photos, 16, 4).fingerprint()
+    for parts in whole.names, whole.digests:
+        parts.reverse()
+    assert whole.fingerprint() == expected
+    assert whole.fingerprint(of_names_alone=True) == "734d53a7e947d018"
+    with Image.open(few_photos / "rose" / "0.jpg") as photo:
+        photo.transpose(Image.Transpose.ROTATE_180).save(few_photos / "rose" / "0.jpg")
+    assert read_flowers(few_photos, 8, 8).fingerprint() != expected
 
 
 def test_split_is_by_the_seed_that_is_given(few_photos):
@@ -243,8 +261,12 @@ def save_as(mode, path):
         Image.fromarray(np.full((40, 40), 200 * 256 + 255, np.uint16)).save(path)
     elif mode == "I":
         values = np.full((40, 40), -1000, np.int32)
-        values[:, 10:20], values[:, 20:30], values[:, 30:] = 100 * 256 + 255, 2**16 - 1, 2**16 + 100 * 256
+        values[:, 10:20], values[:, 20:] = 10**6, 2 * 10**6 + 1000
         Image.fromarray(values).save(path)
+    elif mode == "F":
+        Image.fromarray(np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)).save(path)
+    elif mode == "I;12":
+        Image.fromarray(np.linspace(0, 2**12 - 1, 1600).astype(np.uint16).reshape(40, 40)).save(path)
     else:
         picture.convert(mode).save(path)
 
@@ -262,7 +284,20 @@ def save_as(mode, path):
         ("CMYK", "jpg", ORANGE),
         ("I;16", "png", (200, 200, 200)),
         ("I;16", "tif", (200, 200, 200)),
-        ("I", "tif", (152.5, 152.5, 152.5)),  # a quarter each of 0, 100, 255 and what is clipped to 255
+        ("I", "tif", (159.375, 159.375, 159.375)),  # a quarter each of 0 and 127.5, and a half of 255
+        ("F", "tif", (127.5, 127.5, 127.5)),  # from 0 to 1
+        ("I;12", "tif", (127.5, 127.5, 127.5)),
+        ("I;12", "png", (127.5, 127.5, 127.5)),
+        ("LAB", "tif", ORANGE),
+        ("YCbCr", "tif", ORANGE),
+        ("CMYK", "tif", ORANGE),
+        ("RGB", "gif", ORANGE),
+        ("RGB", "avif", ORANGE),
+        ("RGB", "jfif", ORANGE),
+        ("RGB", "jpe", ORANGE),
+        ("RGB", "jp2", ORANGE),
+        ("RGB", "JPEG", ORANGE),
+        ("RGB", "qoi", ORANGE),
         ("transparent", "png", (255, 255, 255)),
         ("half transparent", "png", (252, 192, 137)),
         ("transparent palette", "png", (255, 255, 255)),
@@ -276,7 +311,7 @@ def test_every_photo_arrives_as_rgb(mode, ending, expected, tmp_path):
     assert images.shape == (2, 3, 8, 8)
     mean = images[0].float().mean(dim=(1, 2))
     # A web palette has steps of 51; black and white are dithered.
-    tolerance = {"P": 26, "1": 26, "I": 0.6, "I;16": 0, "half transparent": 1}.get(mode, 6)
+    tolerance = {"P": 26, "1": 26, "I": 0.6, "I;16": 0, "half transparent": 1}.get(mode, 26 if ending == "gif" else 6)
     assert (mean - torch.tensor(expected)).abs().max() <= tolerance
 
 
@@ -310,7 +345,7 @@ def test_an_unusable_file_is_left_out_and_named(few_photos, capfd):
 
 
 def test_an_error_without_a_message_has_its_name(few_photos, capfd, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(Image, "open", fail)
@@ -403,7 +438,7 @@ def test_what_is_no_photo_is_left_out_and_named(spoilt, tmp_path, capfd):
     assert len(unusable) >= 14
     found = read_flowers(spoilt, 8, 8, log_dir=tmp_path)
     # What the link "up" leads to is there a second time, but for the folder that it came from.
-    assert found.classes == ["nothing in it", "rose", "tulip"]
+    assert found.classes == ["rose", "tulip"]
     kept = [i for i, name in enumerate(found.names) if "/up/" not in name]
     assert [found.names[i] for i in kept] == expected.names
     assert all(map(torch.equal, found[kept], expected[:]))
@@ -465,7 +500,7 @@ def test_progress_is_shown_on_a_terminal_unless_quiet(quiet, few_photos, monkeyp
 def test_ctrl_c_stops_the_reading(few_photos, monkeypatch):
     opened = []
 
-    def slow(path):
+    def slow(path, formats):
         opened.append(path)
         time.sleep(0.2)
         raise OSError
@@ -585,6 +620,216 @@ def test_data_roots_that_are_none(tmp_path):
     Image.new("RGB", (9, 9)).save(root / "rose" / "2.png")
     found = read_flowers(str(root), 8, 8)
     assert found.names == ["rose/1.png", "rose/2.png"] and found.root == str(root)
+
+
+# What is left out is said
+
+
+def test_pictures_deeper_than_8_bits_without_a_range_are_left_out_and_named(few_photos, capfd):
+    one, odd = np.full((9, 9), 0.5, np.float32), np.linspace(0, 1, 81, dtype=np.float32).reshape(9, 9)
+    odd[3, 3] = np.nan
+    files = {"a.tif": one, "b.tif": odd, "c.tif": np.full((9, 9), 7, np.int32), "d.png": np.full((9, 9), 7, np.uint16)}
+    for name, values in files.items():
+        Image.fromarray(values).save(few_photos / "rose" / name)
+    assert len(read_flowers(few_photos, 8, 8)) == 20
+    head, *lines = capfd.readouterr().err.splitlines()
+    assert head.startswith("Left out 4 of 24 files")
+    for line, name in zip(lines, files, strict=True):
+        assert name in line and "expected a range of finite numbers" in line
+
+
+def test_photos_in_formats_that_are_not_read_are_counted_by_their_ending(few_photos, capfd):
+    for i in range(3):
+        (few_photos / "rose" / f"{i}.HEIC").write_bytes(b"x")
+    (few_photos / "tulip" / "more" / "0.cr2").write_bytes(b"x")
+    (few_photos / "0.svg").write_bytes(b"x")
+    (few_photos / "rose" / "notes.txt").write_bytes(b"x")
+    assert len(read_flowers(few_photos, 8, 8)) == 20
+    message = "Left out 5 photos in formats that are not read (3 .heic, 1 .cr2, 1 .svg); convert them to JPEG or PNG."
+    assert capfd.readouterr().err == f"{message}\n"
+    with pytest.raises(OSError) as raised:
+        read_flowers(few_photos, 8, 8, strict=True)
+    assert str(raised.value) == f"--strict: {message}"
+
+
+def test_photos_outside_the_class_folders(few_photos, capfd):
+    for i in range(2):
+        shutil.copy(few_photos / "rose" / "0.jpg", few_photos / f"{i}.jpg")
+    assert len(read_flowers(few_photos, 8, 8)) == 20
+    layout = f"expected a folder of class folders with photos in them, such as {few_photos}/astilbe/1.jpg"
+    message = f"Left out 2 photos in {few_photos} itself, such as 0.jpg: {layout}."
+    assert capfd.readouterr().err == f"{message}\n"
+    with pytest.raises(OSError, match="--strict: Left out 2 photos in"):
+        read_flowers(few_photos, 8, 8, strict=True)
+
+
+def test_class_folders_that_are_one_too_deep(few_photos, tmp_path, capfd):
+    (tmp_path / "root").mkdir()
+    few_photos.rename(tmp_path / "root" / "flowers")
+    found = read_flowers(tmp_path / "root", 8, 8, strict=True)
+    assert found.classes == ["flowers"] and len(found) == 20
+    layout = f"expected a folder of class folders with photos in them, such as {tmp_path}/root/astilbe/1.jpg"
+    inside = f"{tmp_path / 'root' / 'flowers'}, but in folders in it (rose, tulip), taken as one class"
+    assert capfd.readouterr().err == f"Found no photos in {inside}: {layout}.\n"
+
+
+@pytest.mark.parametrize("names", [("train", "valid"), ("Training", "Test"), ("val", "lily")])
+def test_a_split_that_is_there_already(names, few_photos, capfd):
+    for old, new in zip(("rose", "tulip"), names, strict=True):
+        (few_photos / old).rename(few_photos / new)
+    assert read_flowers(few_photos, 8, 8).classes == sorted(names)
+    shown = " and ".join(name for name in sorted(names) if name != "lily")
+    start = f"Took {shown} for kinds of flower, and split all photos again: expected a folder of class folders"
+    assert capfd.readouterr().err.startswith(start)
+
+
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "#recycle", "lost+found", ".Trash-1000"]
+)
+def test_folders_that_systems_make_are_passed_by(name, few_photos, capfd):
+    for folder in few_photos, few_photos / "rose", few_photos / "rose" / "more":
+        (folder / name).mkdir()
+        shutil.copy(few_photos / "rose" / "0.jpg", folder / name)
+    found = read_flowers(few_photos, 8, 8, strict=True)
+    assert found.classes == ["rose", "tulip"] and len(found) == 20 and capfd.readouterr().err == ""
+
+
+def test_a_folder_that_is_far_too_large(few_photos, monkeypatch):
+    """Such as the whole file system, which an untrusted checkpoint may name."""
+    monkeypatch.setattr(data_processor, "MAX_ENTRIES", 24)  # 20 photos in 4 folders
+    assert len(read_flowers(few_photos, 8, 8)) == 20
+    (few_photos / "tulip" / "notes.txt").write_text("")
+    with pytest.raises(OSError, match="found more than 24 files up to here, so this is no folder of photos"):
+        read_flowers(few_photos, 8, 8)
+    monkeypatch.setattr(data_processor, "MAX_ENTRIES", 1000)
+    deep = few_photos / "rose"
+    for _ in range(20):
+        deep = deep / "x"
+    deep.mkdir(parents=True)
+    with pytest.raises(OSError, match="more than 20 folders in each other"):
+        read_flowers(few_photos, 8, 8)
+
+
+@unix
+def test_names_cannot_write_on_the_terminal(few_photos, capfd):
+    (few_photos / "rose" / "\x1b[2J\n.jpg").write_bytes(b"")
+    shutil.copy(few_photos / "rose" / "0.jpg", few_photos / "\x1b]0;title\x07.jpg")
+    read_flowers(few_photos, 8, 8)
+    err = capfd.readouterr().err
+    assert "?[2J?.jpg" in err and "?]0;title?.jpg" in err and "\x1b" not in err and "\x07" not in err
+
+
+@unix
+def test_postscript_is_not_opened(tmp_path, few_photos, monkeypatch, capfd):
+    """Pillow hands it to Ghostscript, if that is installed, whatever the file is called."""
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'mark'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    for name in "0.jpg", "1.png", "2.tif":
+        (few_photos / "rose" / f"a{name}").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n")
+    assert len(read_flowers(few_photos, 8, 8)) == 20
+    assert "Left out 3 of 23 files" in capfd.readouterr().err and not (tmp_path / "mark").exists()
+
+
+# The same photo more than once
+
+
+def copies(root, number, form):
+    """Copies of photos in the class of roses, under other names: as they are, with other EXIF tags, as TIFF."""
+    for i in range(number):
+        path = root / "rose" / f"{i}.jpg"
+        with Image.open(path) as photo:
+            if form == "file":
+                shutil.copy(path, root / "rose" / f"{i} (1).jpg")
+            elif form == "tags":
+                content = path.read_bytes()
+                comment = b"\xff\xfe\x00\x07hello"
+                (root / "rose" / f"{i} (1).jpg").write_bytes(content[:2] + comment + content[2:])
+            else:
+                photo.save(root / "tulip" / f"copy of {i}.{form}")
+
+
+@pytest.mark.parametrize("form", ["file", "tags", "tif", "png"])
+@pytest.mark.parametrize("size", [(8, 8), (1, 1), (16, 24)])
+def test_photos_with_the_same_pixels_are_on_one_side(form, size, few_photos, capfd):
+    before = [part.names for part in read_flowers(few_photos, *size).split(0)]
+    capfd.readouterr()
+    copies(few_photos, 9, form)
+    whole = read_flowers(few_photos, *size)
+    words = "9 photos have the same pixels as another one: copies are kept on one side of the split.\n"
+    assert capfd.readouterr().err == words and len(whole) == 29
+    full = read_flowers(few_photos, 40, 30)
+    for seed in range(10):
+        training, validation = whole.split(seed)
+        assert sorted(training.names + validation.names) == sorted(whole.names) and 1 <= len(validation) <= 5
+        assert [part.names for part in full.split(seed)] == [training.names, validation.names]
+        sides = [
+            {full[full.names.index(name)][0].numpy().tobytes() for name in part.names}
+            for part in (training, validation)
+        ]
+        assert not sides[0] & sides[1]
+    assert before == [part.names for part in read_flowers(few_photos, *size).split(0)] or len(whole) > 20
+
+
+def test_one_copy(few_photos, capfd):
+    copies(few_photos, 1, "file")
+    read_flowers(few_photos, 8, 8)
+    words = "1 photo has the same pixels as another one: both are kept on one side of the split.\n"
+    assert capfd.readouterr().err == words
+
+
+def test_different_photos_that_are_equal_at_a_small_size_stay_apart(tmp_path, capfd):
+    (tmp_path / "rose").mkdir()
+    for i in range(10):
+        pixels = np.zeros((8, 8, 3), np.uint8)
+        pixels[i % 8, i // 8] = 255
+        Image.fromarray(pixels).save(tmp_path / "rose" / f"{i}.png")
+    found = read_flowers(tmp_path, 1, 1)
+    assert len(set(found.digests)) == 10 and capfd.readouterr().err == "" and len(found.split()[1]) == 2
+
+
+def test_splits_of_many_copies():
+    """Each photo is in one part; the validation set is never empty; one photo alone cannot be kept on one side."""
+    n = 10
+    for digests, sizes in ("abababababa"[:n], {(5, 5)}), ("aaaaaaaaab", {(9, 1), (1, 9)}), ("a" * n, {(8, 2)}):
+        names = [f"rose/{i}.jpg" for i in range(n)]
+        pixels, labels = torch.zeros(n, 3, 1, 1, dtype=torch.uint8), torch.zeros(n).long()
+        photos = FlowerDataset(pixels, labels, names, ["rose"], torch.arange(n), "flowers", list(digests))
+        for seed in range(20):
+            training, validation = photos.split(seed)
+            assert sorted(training.names + validation.names) == names
+            assert (len(training), len(validation)) in sizes
+            assert not set(training.digests) & set(validation.digests) or sizes == {(8, 2)}
+
+
+def test_names_in_composed_and_decomposed_letters(few_photos, tmp_path):
+    """macOS and Linux write an accent in two ways: the split, the fingerprint and the classes are the same."""
+    found = []
+    for form in "NFC", "NFD":
+        root = tmp_path / form
+        shutil.copytree(few_photos, root)
+        (root / "rose").rename(root / unicodedata.normalize(form, "pivoine h\u00e9rissée"))
+        for path in sorted((root / "tulip").glob("*.jpg")):
+            path.rename(path.with_name(unicodedata.normalize(form, f"\u00fc {path.name}")))
+        found.append(read_flowers(root, 8, 8))
+    composed, decomposed = found
+    assert composed.names != decomposed.names and composed.classes == decomposed.classes
+    assert torch.equal(composed[:][0], decomposed[:][0])
+    for a, b in zip(composed.split(), decomposed.split(), strict=True):
+        assert torch.equal(a[:][0], b[:][0]) and a.fingerprint() == b.fingerprint()
+
+
+def test_photos_that_do_not_fit_in_the_memory(few_photos):
+    there = data_processor.memory_of_the_machine()
+    if there == float("inf"):
+        pytest.skip("needs a system that tells the size of its memory")
+    with pytest.raises(MemoryError) as raised:
+        read_flowers(few_photos, 100_000, 50_000)
+    assert str(raised.value) == (
+        f"20 photos of 100000 x 50000 pixels take 300.0 GB of memory, found {there / 1e9:.1f} GB; take smaller ones"
+    )
 
 
 # Pictures

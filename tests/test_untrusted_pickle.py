@@ -1,9 +1,12 @@
 import os
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -14,7 +17,7 @@ floats = st.sampled_from(["<f4", "<f8", ">f4", ">f8"])
 matrices = floats.flatmap(lambda kind: arrays.arrays(kind, arrays.array_shapes(min_dims=0, max_dims=2, min_side=0)))
 
 
-@given(matrices, st.sampled_from([3, 4, 5]), st.sampled_from(["as it is", "transposed", "every other row"]))
+@given(matrices, st.sampled_from(range(6)), st.sampled_from(["as it is", "transposed", "every other row"]))
 def test_arrays_come_back(array, protocol, form):
     array = {"transposed": array.T, "every other row": array[::2] if array.ndim else array}.get(form, array)
     found = array_of(read_pickle(pickle.dumps(array, protocol)))
@@ -112,6 +115,93 @@ def test_limits_on_steps_and_places(most):
         for more in most, most + 50:
             with pytest.raises(pickle.UnpicklingError, match="a table of great size"):
                 read_pickle(b"N" + put(more) + put(0) + b".", **limit)
+
+
+def test_what_would_take_any_time_to_hash_is_not_hashed():
+    """A tuple of 2^200 tuples, in 400 bytes, as a key: in a process, since it would never end."""
+    code = """
+import pickle
+from lab.untrusted_pickle import read_pickle
+
+for content in (
+    b"})" + b"2\\x86" * 200 + b"Ns.",
+    b"}(N)" + b"2\\x86" * 200 + b"u.",
+    b")q\\x00" + b"h\\x00h\\x00\\x86q\\x00" * 200 + b"}h\\x00Ns.",
+    b")q\\x00" + b"(h\\x00h\\x00tq\\x00" * 200 + b"}h\\x00Ns.",
+    b")\\x94" + b"".join(b"h%ch%c\\x86\\x94" % (i, i) for i in range(200)) + b"}h\\xc8Ns.",
+    b"})" + b"22\\x87" * 120 + b"Ns.",
+    b"\\x8f()" + b"2\\x86" * 200 + b"\\x90.",
+    b"()" + b"2\\x86" * 200 + b"\\x91.",
+    b"ccollections\\nOrderedDict\\n)R)" + b"2\\x86" * 200 + b"Ns.",
+    b"c_codecs\\nencode\\n)R)" + b"2\\x86" * 200 + b"Ns.",
+):
+    try:
+        read_pickle(content)
+    except pickle.UnpicklingError as error:
+        print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert found.stdout.splitlines() == ["it holds tuples in tuples without end"] * 10, found.stderr
+
+
+@pytest.mark.parametrize("parts", [2_000, 2_001])
+def test_limits_on_the_parts_of_a_tuple(parts):
+    flat = b"}(" + b"N" * (parts - 1) + b"tNs."
+    deep = b"})" + b"\x85" * (parts - 1) + b"Ns."
+    for content in flat, deep:
+        if parts == 2_000:
+            assert len(read_pickle(content)) == 1
+        else:
+            with pytest.raises(pickle.UnpicklingError, match="tuples in tuples without end"):
+                read_pickle(content)
+
+
+@pytest.mark.parametrize("number", [1_000, 1_001])
+def test_limits_on_keys_that_may_have_one_hash(number):
+    """Multiples of 2^61 - 1 all have the hash 0."""
+    content = pickle.dumps({k * (2**61 - 1): None for k in range(1, number + 1)})
+    if number == 1_000:
+        assert len(read_pickle(content)) == number
+    else:
+        with pytest.raises(pickle.UnpicklingError, match="too many large numbers"):
+            read_pickle(content)
+    assert len(read_pickle(pickle.dumps([2**53] * 2_000 + [-(2**53)] * 2_000))) == 4_000
+
+
+class Keyed(dict):
+    pass
+
+
+def test_dicts_of_other_classes_are_remembered():
+    for protocol in range(6):
+        for kind in OrderedDict, Keyed:
+            found = read_pickle(pickle.dumps(kind(a=1, b=[2]), protocol))
+            assert origin_of(found)[1] == kind.__name__ and found.entries == {"a": 1, "b": [2]} and found.items == []
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2])
+def test_objects_and_arrays_of_old_protocols(protocol):
+    found = read_pickle(pickle.dumps([Line(1, 2), SIX, SIX[:0], SIX.reshape(2, 3).T], protocol))
+    assert (origin_of(found[0]), found[0].items, found[0].state) == ((__name__, "Line"), [1, 2], {"name": "line"})
+    for array, expected in zip(found[1:], (SIX, SIX[:0], SIX.reshape(2, 3).T), strict=True):
+        np.testing.assert_array_equal(array_of(array), expected)
+
+
+def test_a_pickle_cannot_copy_its_parts_any_number_of_times():
+    """Ten thousand objects by the protocols 0 and 1, each of which has the same thousand elements."""
+    make = b"h\x00(h\x01c__builtin__\nlist\nh\x02tR"
+    start = b"ccopy_reg\n_reconstructor\nq\x00cthis\nthat\nq\x01](" + b"N" * 1_000 + b"eq\x02("
+    found = read_pickle(start + make * 1_000 + b"l.")
+    assert len(found) == 1_000 and all(part.items is found[0].items for part in found)
+    text = b"c_codecs\nencode\nq\x00(V" + b"x" * 1_000 + b"\nVlatin1\ntq\x01(" + b"h\x00h\x01R" * 1_000 + b"l."
+    found = read_pickle(text)
+    assert len({id(part.arguments[0]) for part in found}) == 1 and type(found[0]) is not bytes
+
+
+@pytest.mark.parametrize("kind", [b"N", b"I1\n", b"cbuiltins\nobject\n)R", b"V\n"])
+def test_objects_of_what_is_no_class(kind):
+    with pytest.raises(pickle.UnpicklingError, match="what is no class"):
+        read_pickle(b"ccopyreg\n_reconstructor\n(" + kind + b"cbuiltins\nobject\nNtR.")
 
 
 def test_nothing_may_follow_the_end_of_a_pickle():

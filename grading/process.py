@@ -1,0 +1,84 @@
+"""A submission is looked at in a process of its own, with limits on its time and memory.
+
+What is known to hang or to fill the memory is refused where it is read. This is for what is not known: whatever happens
+to the process, the checks that it has finished are kept, and its end is one more of them.
+"""
+
+import json
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from grading.checks import Check, checks_of
+from lab.errors import UserError
+
+SECONDS = 300  # on the clock: the photos are read in it, and each model computes its outputs for all of them
+BYTES = 4_000_000_000  # of memory, where the operating system can limit it
+
+
+def checks_in_process(folder: Path, photos: str, drawn: bool, seconds: float = SECONDS) -> Iterator[Check]:
+    """``checks_of`` a submission, in a process of its own; if it does not finish them, the last one says so."""
+    context = multiprocessing.get_context("spawn")  # fork is not safe beside the threads of PyTorch
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_checks, args=(sender, folder, photos, drawn), daemon=True)
+    process.start()
+    sender.close()
+    deadline = time.monotonic() + seconds
+    part = "Part 1"
+    try:
+        while receiver.poll(max(0, deadline - time.monotonic())):
+            # JSON, since to unpickle what a process sends that may have run hostile code would run it here.
+            message = json.loads(receiver.recv_bytes(100_000))
+            if message is None:
+                return
+            if "error" in message:
+                raise UserError(message["error"])
+            part = message["part"]
+            yield Check(**message)
+        found = f"not finished after {seconds:g} seconds"
+    except (EOFError, OSError, ValueError):
+        process.join(10)
+        found = f"ended before its end: {_why(process.exitcode)}"
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+    yield Check(part, "all that can be looked at", found, False)
+
+
+def _why(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    return "out of memory" if exit_code == 3 else f"exit status {exit_code}"
+
+
+def _send_checks(sender: Connection, folder: Path, photos: str, drawn: bool) -> None:
+    """In the process: sends each check as it is found, and None at the end."""
+    _limit_memory()
+
+    def send(message: Any) -> None:
+        sender.send_bytes(json.dumps(message).encode())
+
+    try:
+        for check in checks_of(folder, photos, drawn):
+            send(check._asdict())
+        send(None)
+    except UserError as error:
+        send({"error": str(error)})
+    except MemoryError:
+        raise SystemExit(3) from None
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    # Of what a process may write to: unlike its address space, this does not count the libraries of PyTorch.
+    _, highest = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = BYTES if highest == resource.RLIM_INFINITY else min(BYTES, highest)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, highest))
