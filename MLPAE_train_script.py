@@ -89,15 +89,19 @@ def main(argv: list[str] | None = None) -> None:
     # Imported after the arguments are parsed, so that --help does not wait for PyTorch.
     import torch
 
+    from lab.memory import expect_memory
     from lab.mlp_autoencoder import MLPAutoencoder
     from lab.photos import load_photos
     from lab.training_run import TrainingRun
 
     prepare_folder(args.model_dir)
     prepare_folder(args.log_dir)
+    input_dim = 3 * math.prod(args.image_size)
+    # The QR decomposition that initializes a weight has four copies of it in float64 at once.
+    expect_memory(4 * 8 * 256 * input_dim, "the MLP at {} x {} pixels".format(*args.image_size))
     training, validation = load_photos(args)
     rng = np.random.default_rng(args.seed)
-    model = build_autoencoder(3 * math.prod(args.image_size), rng, args.encoding_dim)
+    model = build_autoencoder(input_dim, rng, args.encoding_dim)
     autoencoder = MLPAutoencoder(model, args.encoding_dim, args.image_size)
 
     # The arithmetic is NumPy's. PyTorch only makes the batches, and its threads would compete with NumPy's.

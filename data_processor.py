@@ -171,9 +171,9 @@ def read_flowers(
     layout = f"expected a folder of class folders with photos in them, such as {root}/astilbe/1.jpg"
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; {layout}")
-    photos, outside = _find_photos(root)
-    others = [file for files in (*photos.values(), outside) for file in files if not _is_taken(file)]
-    photos = {path: taken for path, files in photos.items() if (taken := list(filter(_is_taken, files)))}
+    folders, outside = _find_photos(root)
+    others = [file for files in (*folders.values(), outside) for file in files if not _is_taken(file)]
+    photos = {path: taken for path, files in folders.items() if (taken := list(filter(_is_taken, files)))}
     left_out = _outside_the_layout(root, list(filter(_is_taken, outside)), layout) + _in_other_formats(others)
     doubts = _doubts_of_the_layout(photos, layout)
 
@@ -216,7 +216,7 @@ def read_flowers(
     if unusable:
         _report_unusable(unusable, len(paths), strict, log_dir)
     if len(usable) < 2:
-        raise FileNotFoundError(f"{root}: {len(usable)} usable photos in {len(photos)} class folders; {layout}")
+        raise FileNotFoundError(f"{root}: {len(usable)} usable photos in {len(folders)} class folders; {layout}")
     digests, copies = _join_copies([(paths[row], pixels[row], details[row]) for row in usable])
     if copies:
         one, both = ("photo has", "both are") if copies == 1 else ("photos have", "copies are")
@@ -247,10 +247,10 @@ def _find_photos(root: Path) -> tuple[dict[Path, list[Path]], list[Path]]:
     classes: dict[Path, list[Path]] = {}
     outside: list[Path] = []
     for path in _sorted(_entries_of(root, entries)):
-        if not path.is_dir():
-            outside += filter(_looks_like_a_photo, [path])
-        elif files := list(filter(_looks_like_a_photo, _files_below(path, entries))):
-            classes[path] = _sorted(files)
+        if path.is_dir():
+            classes[path] = _sorted(list(filter(_looks_like_a_photo, _files_below(path, entries))))
+        elif _looks_like_a_photo(path):
+            outside.append(path)
     return classes, outside
 
 

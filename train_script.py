@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from lab.checkpoint import new_model
     from lab.kernel_distance import validate_pictures
+    from lab.memory import expect_memory_for_training
     from lab.photos import load_photos
     from lab.processes import distribute, join_processes, process_count, rank
     from lab.pytorch_training import CRITERIA, moving_average, validate
@@ -78,6 +79,9 @@ def main(argv: list[str] | None = None) -> None:
     device = join_processes(args.device)
     settings, criterion = DEFAULTS[args.model, args.optimizer], CRITERIA[args.model]
 
+    # In memory there are weights, gradients, the two moments of AdamW, and the moving average.
+    copies = (2 if args.optimizer == "SGD" else 4) + settings.averaged
+    expect_memory_for_training(args, criterion, copies)
     torch.manual_seed(args.seed)
     model = new_model(args.model, args.encoding_dim, args.image_size).to(device, memory_format=torch.channels_last)
     args.encoding_dim = model.encoding_dim

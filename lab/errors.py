@@ -1,6 +1,7 @@
 """Errors that users can do something about: reported in one line, without a traceback."""
 
 import functools
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,12 @@ def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as interrupt:
             print(str(interrupt) or "Interrupted.", file=sys.stderr)
             raise SystemExit(130) from None
+        except (MemoryError, RuntimeError) as error:  # of NumPy, and of PyTorch
+            if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
+                raise
+            what = f"out of memory ({one_line(str(error))[:200]}); take a smaller --image-size or --batch-size"
+            print(f"{Path(sys.argv[0]).name}: error: {what}", file=sys.stderr)
+            raise SystemExit(2) from None
 
     return wrapper
 

@@ -7,6 +7,7 @@ differs in colour also differs in shape or line style.
 import csv
 import itertools
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter  # noqa: E402
 
 from data_processor import FlowerDataset  # noqa: E402
-from lab.errors import UserError  # noqa: E402
+from lab.errors import UserError, one_line  # noqa: E402
 from lab.files import atomic_write  # noqa: E402
 from VarAutoencoder import VarAutoencoder  # noqa: E402
 
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#595959"
-KINDS = [(ORANGE, "o"), (BLUE, "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P")]
+COLORS = [ORANGE, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+MARKERS = ["o", "^", "s", "D", "v", "P"]
 STYLE: dict[Any, Any] = {
     "font.size": 13,
     "axes.spines.top": False,
@@ -134,14 +136,29 @@ def plot_latent(
             axes.imshow(image.permute(1, 2, 0).numpy(), vmin=0, vmax=1)
             axes.set_axis_off()
         axes = bottom.add_subplot(aspect="equal")
-        for label, kind in enumerate(validation.classes):
-            color, marker = KINDS[label % len(KINDS)]
+        dots = []
+        for label in range(len(validation.classes)):
             x, y = coordinates[validation.labels == label].T.numpy()
-            axes.scatter(x, y, 22, color, marker=marker, alpha=0.8, linewidths=0, label=kind)
+            color, marker = color_and_marker(label)
+            dots.append(axes.scatter(x, y, 22, color, marker=marker, alpha=0.8, linewidths=0))
         axes.set_xlabel(f"1st principal component ({variances[0]:.0%} of the variance)")
         axes.set_ylabel(f"2nd ({variances[1]:.0%})")
-        axes.legend(frameon=False, markerscale=2)
+        many = len(dots) > 6  # a column of names beside the map
+        place: dict[str, Any] = {"loc": "outside right center", "fontsize": "small"} if many else {}
+        names = map(str, range(len(dots)))
+        legend = (bottom if many else axes).legend(
+            dots, names, frameon=False, markerscale=2, ncols=math.ceil(len(dots) / 20), **place
+        )
+        for text, kind in zip(legend.get_texts(), validation.classes, strict=True):
+            text.set_parse_math(False)  # the name of a folder is no formula
+            text.set_text(one_line(kind)[:40])
         _save(figure, save_path)
+
+
+def color_and_marker(label: int) -> tuple[str, str]:
+    """What tells a kind from the others: of up to 36, no two have both in common."""
+    turn, color = divmod(label, len(COLORS))
+    return COLORS[color], MARKERS[(color + turn) % len(MARKERS)]
 
 
 def _latent_means(model: VarAutoencoder, photos: FlowerDataset) -> torch.Tensor:

@@ -12,11 +12,13 @@ import time
 import pytest
 import torch
 from conftest import ROOT, run_script
+from PIL import Image
 
 import MLPAE_train_script
 import train_script
+from data_processor import read_flowers
 from lab import training_run
-from lab.checkpoint import checkpoint_path, load_checkpoint, save_values
+from lab.checkpoint import checkpoint_path, load_checkpoint, load_values, save_values
 
 SCRIPTS = {
     "MLPAE": ["MLPAE_train_script.py"],
@@ -332,6 +334,47 @@ def test_two_trainings_of_one_model_in_one_folder(flags, tmp_path, capsys):
     assert load_checkpoint(tmp_path / "models", "MLPAE")["settings"]["seed"] == 0
     train("MLPAE", *flags, "--epochs", 2, "--seed", 1)  # the lock ended with its holder
     assert load_checkpoint(tmp_path / "models", "MLPAE")["settings"]["seed"] == 1
+
+
+def test_two_trainings_of_one_model_with_one_history(flags, tmp_path, capsys):
+    first = start("MLPAE", *flags, "--epochs", 5000, "--patience", 5000)
+    while not first.stdout.readline().startswith("Epoch: 2"):
+        pass
+    error = fails("MLPAE", [*flags, "--epochs", 2, "--model-dir", tmp_path / "others"], capsys)
+    log = f"{tmp_path / 'log'}: found another training of MLPAE at work in this folder"
+    assert f"{log}; wait for its end, or give another --log-dir" in error
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_photos_that_were_overwritten_are_not_resumed_with(side, flags, few_photos, capsys):
+    train("MLPAE", *flags, "--epochs", 1)
+    path = few_photos / read_flowers(few_photos, 8, 8).split(0)[side].names[0]
+    before = path.read_bytes()
+    with Image.open(path) as photo:
+        photo.transpose(Image.Transpose.ROTATE_180).save(path)
+    error = fails("MLPAE", [*flags, "--epochs", 1, "--resume"], capsys)
+    assert "begun with other settings (photos " in error
+    path.write_bytes(before)
+    train("MLPAE", *flags, "--epochs", 1, "--resume")
+
+
+def test_states_of_earlier_versions_are_resumed(flags, few_photos, tmp_path, capsys):
+    """They record the names of the training photos alone."""
+    train("MLPAE", *flags, "--epochs", 2)
+    path = tmp_path / "models" / "LastEpoch_MLPAE.pth"
+    state = load_values(path)
+    training, _ = read_flowers(few_photos, 8, 8).split(0)
+    state["begun_with"]["photos"] = training.fingerprint(of_names_alone=True)
+    save_values(state, path)
+    capsys.readouterr()
+    train("MLPAE", *flags, "--epochs", 2, "--resume")
+    out, err = capsys.readouterr()
+    assert "Resumed after epoch 2" in out and "Only the names of its training photos are recorded" in err
+    (few_photos / training.names[0]).unlink()
+    assert "photos " in fails("MLPAE", [*flags, "--epochs", 2, "--resume"], capsys)
 
 
 def test_two_processes_draw_the_stand_in_set_once(tmp_path):

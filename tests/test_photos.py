@@ -5,12 +5,13 @@ import pytest
 import torch
 from conftest import on_terminal
 from filelock import FileLock
+from PIL import Image
 
 from data_processor import create_flower_dataloaders, read_flowers
 from lab import command_line
 from lab.drawn_flowers import COUNTS
 from lab.errors import UserError
-from lab.photos import load_photos, photos_or_drawn, read_photos
+from lab.photos import fingerprint, load_photos, photos_or_drawn, read_photos, trained_on
 
 
 def flags(data_root, **others):
@@ -55,6 +56,13 @@ def test_photos_that_are_looked_at_after_a_training(few_photos):
 
 
 @pytest.mark.parametrize("read", [lambda root: load_photos(flags(root)), lambda root: read_photos(str(root), (8, 6))])
+def test_photos_that_do_not_fit_in_the_memory(read, few_photos, monkeypatch):
+    monkeypatch.setattr("data_processor.memory_of_the_machine", lambda: 20 * 8 * 6 * 3 - 1)
+    with pytest.raises(UserError, match=r"^20 photos of 8 x 6 pixels take 0\.0 GB of memory, found"):
+        read(few_photos)
+
+
+@pytest.mark.parametrize("read", [lambda root: load_photos(flags(root)), lambda root: read_photos(str(root), (8, 6))])
 def test_a_folder_without_photos(read, tmp_path):
     with pytest.raises(UserError, match=r"^.*: 0 usable photos in 0 class folders; expected a folder of class folders"):
         read(tmp_path)
@@ -67,6 +75,51 @@ def test_a_progress_bar_unless_quiet(read, quiet, few_photos, monkeypatch):
     monkeypatch.setattr(command_line, "quiet", quiet)
     read(few_photos)
     assert ("Reading photos" in terminal.getvalue()) != quiet
+
+
+def test_the_fingerprint_of_both_sides(few_photos, capsys):
+    split = read_flowers(few_photos, 8, 8).split(0)
+    recorded = fingerprint(*split)
+    assert recorded == split[0].fingerprint() + split[1].fingerprint() and len(recorded) == 32
+    assert trained_on(recorded, *split)
+    assert not trained_on(recorded, *read_flowers(few_photos, 8, 8).split(1))
+    for side in 0, 1:  # a photo of either side is overwritten in place
+        path = few_photos / split[side].names[0]
+        before = path.read_bytes()
+        with Image.open(path) as photo:
+            photo.transpose(Image.Transpose.ROTATE_180).save(path)
+        assert not trained_on(recorded, *read_flowers(few_photos, 8, 8).split(0))
+        path.write_bytes(before)
+    assert trained_on(recorded, *read_flowers(few_photos, 8, 8).split(0)) and capsys.readouterr().err == ""
+
+
+def test_one_more_validation_photo_changes_the_fingerprint(few_photos):
+    for i in range(4):  # a fifth of 24 photos is 4, and of 25 it is 5
+        Image.linear_gradient("L").rotate(90 * i).save(few_photos / "rose" / f"{i}.png")
+    training, validation = read_flowers(few_photos, 8, 8).split(0)
+    for i in range(200):
+        path = few_photos / "rose" / f"more {i}.jpg"
+        Image.radial_gradient("L").save(path)
+        more = read_flowers(few_photos, 8, 8).split(0)
+        if more[0].names == training.names:
+            break
+        path.unlink()
+    assert len(more[1]) == len(validation) + 1 and more[0].fingerprint() == training.fingerprint()
+    assert not trained_on(fingerprint(training, validation), *more)
+
+
+def test_fingerprints_of_earlier_versions(few_photos, capsys):
+    """They are of the names of the training photos alone."""
+    split = read_flowers(few_photos, 8, 8).split(0)
+    assert trained_on(split[0].fingerprint(of_names_alone=True), *split)
+    message = (
+        "Only the names of its training photos are recorded with this model, and these are the same; "
+        "train it again to record their content.\n"
+    )
+    assert capsys.readouterr().err == message
+    for other in split[0].fingerprint(), split[1].fingerprint(of_names_alone=True), "", "0" * 16:
+        assert not trained_on(other, *split)
+    assert capsys.readouterr().err == ""
 
 
 def test_photos_come_first_and_drawn_ones_are_drawn_once(tmp_path, capsys, few_drawn):

@@ -160,7 +160,7 @@ def test_the_map_shows_the_first_two_principal_components(figure, few_photos, mo
     values, directions = np.linalg.eigh(np.cov(means.T))
     expected = (mu - means.mean(0)) @ directions[:, :-3:-1]
     dots = axes.collections
-    assert words(axes) == [points.get_label() for points in dots] == ["rose", "tulip"]
+    assert words(axes) == ["rose", "tulip"] and len(dots) == 2
     found = [np.asarray(points.get_offsets()) for points in dots]
     signs = np.sign((np.concatenate(found) * np.concatenate([expected[labels == label] for label in (0, 1)])).sum(0))
     for label in 0, 1:
@@ -175,21 +175,43 @@ def test_the_map_shows_the_first_two_principal_components(figure, few_photos, mo
     assert all(size > points.get_sizes() for size, points in zip(sizes, dots, strict=True))
 
 
-def test_kinds_differ_in_colour_and_in_shape(figure, few_photos, model, tmp_path):
-    for kind in "abcdef":
-        (few_photos / kind).mkdir()
-        for photo in (few_photos / "rose").glob("*.jpg"):
-            (few_photos / kind / photo.name).write_bytes(photo.read_bytes())
-    training, validation = read_flowers(few_photos, 8, 8).split()
-    plot_latent("title", model, training, validation, tmp_path / "latent.png")
-    dots = figure().axes[-1].collections
-    assert [points.get_label() for points in dots] == ["a", "b", "c", "d", "e", "f", "rose", "tulip"]
+def photos_of(*kinds):
+    """Forty random pictures, and as many kinds of flower."""
+    pixels = torch.randint(256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    names = [str(i) for i in range(40)]
+    return FlowerDataset(pixels, torch.arange(40) % len(kinds), names, list(kinds), torch.arange(40), "flowers")
+
+
+@pytest.mark.parametrize("number", [2, 6, 7, 16, 36])
+def test_kinds_differ_in_colour_or_in_shape(number, figure, model, tmp_path):
+    kinds = [f"kind {i}" for i in range(number)]
+    photos = photos_of(*kinds)
+    plot_latent("title", model, photos, photos, tmp_path / "latent.png")
+    axes = figure().axes[-1]
+    dots = axes.collections
     colours = [tuple((points.get_facecolor()[0, :3] * 255).round().astype(int)) for points in dots]
     shapes = [points.get_paths()[0].vertices.tobytes() for points in dots]
-    assert len(set(colours)) == len(set(shapes)) == 6
+    assert len(set(zip(colours, shapes, strict=True))) == number
+    assert len(set(colours)) == len(set(shapes)) == min(number, 6)
     assert {"#{:02X}{:02X}{:02X}".format(*colour) for colour in colours} <= OKABE_AND_ITO
-    assert (colours[6:], shapes[6:]) == (colours[:2], shapes[:2])  # from the seventh kind on they are used again
     assert all(0.5 < points.get_alpha() < 1 for points in dots)
+    # The names of many kinds stand beside the map, whole, and neither upon it nor beyond the edge.
+    legend = axes.get_legend() if number <= 6 else axes.figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == kinds
+    assert [handle.get_facecolor()[0].tolist() for handle in legend.legend_handles] == [
+        points.get_facecolor()[0].tolist() for points in dots
+    ]
+    if number > 6:
+        box = legend.get_window_extent()
+        assert box.x0 > axes.bbox.x1 - 5 and box.x1 <= axes.figure.bbox.x1 and axes.figure.bbox.y0 <= box.y0
+    assert axes.yaxis.get_label().get_window_extent().x0 >= 0
+
+
+def test_names_of_kinds_are_drawn_as_they_are(figure, model, tmp_path):
+    """A formula that is none would end in a traceback, and a name that begins with _ would be left out."""
+    photos = photos_of("$x^$", "_rose", r"\frac{", "a\nb\x1b[2J", "n" * 1000)
+    plot_latent("title", model, photos, photos, tmp_path / "latent.png")
+    assert words(figure().axes[-1]) == ["$x^$", "_rose", r"\frac{", "a b?[2J", "n" * 40]
 
 
 def test_latent_means_of_more_photos_than_are_encoded_at_once(figure, few_photos, model, tmp_path):

@@ -26,6 +26,7 @@ from lab.checkpoint import load_checkpoint, load_values, new_model, save_checkpo
 from lab.defaults import MODELS
 from lab.generation import generate
 from lab.kernel_distance import validate_pictures
+from lab.photos import fingerprint
 from lab.pytorch_training import CRITERIA, validate
 from VarAutoencoder import VAE_loss_function
 
@@ -172,6 +173,36 @@ def test_pictures_of_other_photos_than_those_of_the_training(folders, tmp_path, 
     assert "not the photos that the model was trained on" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("size", ["100000", "3000", "100000x4"])
+@pytest.mark.parametrize("model", ["MLPAE", "AE", "VAE", "VAE_calibrated", "GAN", "DDPM"])
+def test_images_for_which_there_is_no_memory(model, size, folders, capsys, monkeypatch):
+    """One line says what it would take, and what there is."""
+    monkeypatch.setattr("lab.memory.memory_of_the_machine", lambda: 10**9)
+    script, flags = (MLPAE_train_script, []) if model == "MLPAE" else (train_script, ["--model", model])
+    error = fails(script, [*flags, *folders, "--image-size", size], capsys)
+    width, height = (size.split("x") * 2)[:2]
+    assert f"{'the MLP' if model == 'MLPAE' else model} at {width} x {height} pixels" in error
+    assert re.search(
+        r"takes [\d,]+ GB of memory or more, found 1 GB; take a smaller --image-size or --batch-size", error
+    )
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 TiB"), RuntimeError("you can't allocate memory")])
+def test_running_out_of_memory_ends_in_one_line(error, folders, capsys, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(MLPAE_train_script, "train_one_epoch", fail)
+    with pytest.raises(SystemExit, match="2"):
+        train(folders)
+    err = capsys.readouterr().err
+    assert err.endswith(f"error: out of memory ({error}); take a smaller --image-size or --batch-size\n")
+    assert err.count("\n") == 1
+    error = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(folders)
+
+
 def test_losses_are_drawn_from_the_history_of_this_model_alone(folders, tmp_path, capsys):
     train(folders, "--epochs", "2")
     history = tmp_path / "log" / "history_MLPAE.csv"
@@ -290,7 +321,13 @@ def test_losses_do_not_depend_on_how_photos_fall_into_batches(name, few_photos):
 def test_validation_leaves_training_mode_to_training(folders, monkeypatch):
     modes = []
     forward = Autoencoder.forward
-    monkeypatch.setattr(Autoencoder, "forward", lambda self, x: modes.append(self.training) or forward(self, x))
+
+    def noted(self, x):
+        if x.device.type != "meta":  # on which the memory of a training is computed
+            modes.append(self.training)
+        return forward(self, x)
+
+    monkeypatch.setattr(Autoencoder, "forward", noted)
     train_script.main(["--model", "AE", *map(str, folders), "--epochs", "2", "--image-size", "8"])
     assert modes == [True, False, True, False]  # 16 photos are one batch, 4 another
 
@@ -658,7 +695,7 @@ def test_parts_3_and_4_pass_the_handouts_bar(flags, epochs, train_limit, valid_l
 def test_the_committed_model_is_what_its_log_says(name, photos):
     checkpoint = load_checkpoint(ROOT / "models", name)
     training, validation = create_flower_dataloaders(16, photos, *checkpoint["image_size"])
-    assert training.dataset.fingerprint() == checkpoint["data"]["fingerprint"]
+    assert fingerprint(training.dataset, validation.dataset) == checkpoint["data"]["fingerprint"]
     if name == "GAN":
         loss, _ = validate_pictures(checkpoint["model"], validation.dataset)
     else:

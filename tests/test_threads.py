@@ -41,7 +41,7 @@ def found(module, *arguments, **environment):
 @pytest.mark.parametrize("module", COMMANDS)
 def test_defaults_are_set_before_numpy_and_pytorch_are_imported(module):
     arguments = ["--model", "AE"] if module in ("train_script", "visualization", "random_generation") else []
-    assert found(module, *arguments) == DEFAULTS
+    assert found(module, *(["tests"] if module == "check_submission" else arguments)) == DEFAULTS
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,23 @@ def test_other_photos_than_those_of_the_training(look, few_photos, tmp_path):
     np.testing.assert_array_equal(pixels_of(tmp_path / "vis" / "valid_AE.png"), pixels_of(tmp_path / "expected.png"))
 
 
+def test_checkpoints_of_earlier_versions(look, few_photos, tmp_path):
+    """They record the names of the training photos alone, which are compared with a notice."""
+    training, _ = read_flowers(few_photos, 8, 8).split()
+    names = training.fingerprint(of_names_alone=True)
+    saved_model("AE", few_photos, tmp_path / "model", data={"root": str(few_photos), "fingerprint": names})
+    assert look("AE").startswith("Only the names of its training photos are recorded with this model")
+
+
+def test_a_checkpoint_that_names_the_whole_file_system(few_photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("data_processor.MAX_ENTRIES", 100)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "vis").mkdir()
+    saved_model("AE", few_photos, tmp_path / "model", data={"root": "/", "fingerprint": "0"})
+    flags = ["--model", "AE", "--model-dir", tmp_path / "model", "--vis-dir", tmp_path / "vis"]
+    assert "found more than 100 files up to here, so this is no folder of photos" in fails(visualization, flags, capsys)
+
+
 def test_the_latent_space_of_the_validation_photos(look, figure, few_photos, tmp_path):
     model = saved_model("VAE", few_photos, tmp_path / "model")
     look("VAE")
