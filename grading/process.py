@@ -34,6 +34,7 @@ def checks_in_process(folder: Path, photos: str, drawn: bool, seconds: float = S
             # JSON, since to unpickle what a process sends that may have run hostile code would run it here.
             message = json.loads(receiver.recv_bytes(100_000))
             if message is None:
+                process.join(10)
                 return
             if "error" in message:
                 raise UserError(message["error"])

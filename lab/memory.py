@@ -9,7 +9,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from data_processor import memory_of_the_machine
 from lab.checkpoint import new_model
 from lab.errors import UserError
-from lab.pytorch_training import Criterion
 
 
 def expect_memory(needed: float, what: str, there: float | None = None) -> None:
@@ -20,8 +19,10 @@ def expect_memory(needed: float, what: str, there: float | None = None) -> None:
         raise UserError(f"{found}; take a smaller --image-size or --batch-size")
 
 
-def expect_memory_for_training(args: argparse.Namespace, criterion: Criterion, copies: int) -> None:
+def expect_memory_for_training(args: argparse.Namespace, criterion: Any, copies: int) -> None:
     """UserError if the weights, ``copies`` times, and what is saved for the backward of a batch are too much.
+
+    ``criterion`` is the model's in ``CRITERIA`` (pytorch_training.py).
 
     The model is built, and runs, without memory: on PyTorch's device "meta".
     """
