@@ -47,7 +47,7 @@ LITTER = {
 # Names of folders that are parts of a data set, and not kinds of flower.
 PARTS_OF_A_SPLIT = {"train", "training", "valid", "val", "validation", "test", "testing"}
 
-# A photo is decoded before it is resized: at these limits it takes up to 500 MB, and one at a time is so large. JPEGs
+# A photo is decoded before it is resized: at these limits it takes up to 600 MB, and one at a time is so large. JPEGs
 # are decoded smaller, except progressive ones.
 MAX_PIXELS, MAX_SIDE, MAX_BYTES = 25_000_000, 65_535, 200_000_000
 LARGE = 4_000_000  # pixels
@@ -459,8 +459,11 @@ def _with_8_bits(photo: Image.Image) -> Image.Image:
         return Image.fromarray((values >> 8).astype(np.uint8))
     if not np.isfinite([low, high]).all() or low == high:
         raise ValueError(f"gray values from {low:g} to {high:g}, expected a range of finite numbers")
-    scaled = (values - np.float32(low)) * (np.float32(255) / (np.float32(high) - np.float32(low)))
-    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+    scaled = values.astype(np.float32)
+    scaled -= np.float32(low)  # in place: the picture may be large
+    scaled *= np.float32(255) / (np.float32(high) - np.float32(low))
+    np.rint(scaled, out=scaled)
+    return Image.fromarray(np.clip(scaled, 0, 255, out=scaled).astype(np.uint8))
 
 
 def create_flower_dataloaders(
