@@ -51,6 +51,7 @@ TESTS = {
     "lab/drawn_flowers.py": ["drawn_flowers"],
     "lab/errors.py": ["command_line", "scripts"],
     "lab/files.py": ["files"],
+    "lab/gaussian_mixture.py": ["gaussian_mixture"],
     "lab/generation.py": ["visualization"],
     "lab/handout.py": ["submission", "training"],
     "lab/kernel_distance.py": ["kernel_distance", "committed"],
