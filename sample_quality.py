@@ -2,12 +2,25 @@
 
     python sample_quality.py
 
-prints a table with a row for each model: the kernel distance between its pictures and the validation photos, in the
-features of two networks, and the distance of its pictures to the nearest training photo, which is 0 for copies. It
-writes vis/nearest_X.png for each model: its pictures that are nearest to a training photo, above that photo.
+prints a table with a row for each model. It compares the pictures with validation photos, which no model has learned
+from:
+
+- told apart: how well a network, trained to tell the pictures from training photos, tells other pictures from
+  validation photos: the area under the ROC curve, 0.5 if it cannot, 1 if it always does. Mean and standard deviation
+  over three trainings, each on another half of the pictures. The choice of the validation photos adds to the latter:
+  for 500 of them, about 0.02.
+- coverage: the share of the validation photos that have a picture like them, in the features of a classifier;
+- classifier, random net: the kernel distance, in the features of this classifier and of a random network, and its
+  standard deviation by the bootstrap;
+- nearest, closest 5%: the distance of the pictures to the nearest training photo, which is 0 for copies: the median,
+  and what the closest twentieth stay below.
+
+Training photos in place of pictures show what is the best to expect, and noise the worst. For each model it writes
+vis/nearest_X.png: its pictures that are nearest to a training photo, above that photo.
 """
 
 import argparse
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +39,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--vis-dir", default="./vis", help="where the pictures are saved")
     parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
     parser.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
-    parser.add_argument("--number", type=positive_int, default=500, help="number of pictures by each model, 2 or more")
+    parser.add_argument("--number", type=positive_int, default=1000, help="number of pictures by each model, 2 or more")
     parser.add_argument("--seed", type=seed, default=0, help="of the pictures and the networks")
     args = parser.parse_args(argv)
     if args.number < 2:
@@ -58,17 +71,6 @@ def usable_checkpoints(model_dir: str, image_size: Sequence[int], split: tuple[A
     return usable
 
 
-def nearest(images: Any, photos: Any) -> tuple[Any, Any]:
-    """For images (M, 3, H, W) and photos (N, 3, H, W), both in [0, 1]: the distance of each image to the nearest photo
-    or mirrored photo, as the root mean squared difference of pixels (M,), and the position of that photo (M,).
-    """
-    import torch
-
-    flipped_too = [torch.cdist(images.flatten(1), way.flatten(1)) for way in (photos, photos.flip(3))]
-    distances, positions = torch.minimum(*flipped_too).min(dim=1)
-    return distances / images[0].numel() ** 0.5, positions
-
-
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
@@ -79,51 +81,76 @@ def main(argv: list[str] | None = None) -> None:
     from data_processor import show_recover_results
     from lab.files import atomic_write, prepare_folder
     from lab.generation import generate
-    from lab.kernel_distance import Features, distance_of_subsets, random_network, train_classifier
     from lab.photos import photos_or_drawn, read_photos
+    from lab.picture_quality import (
+        Features,
+        bootstrap_distance,
+        coverage,
+        nearest,
+        random_network,
+        train_classifier,
+        two_sample_test,
+    )
 
     prepare_folder(args.vis_dir)
     data_root = photos_or_drawn(args.data_root, args.drawn_root)
     training, validation = read_photos(data_root, args.image_size).split(args.split_seed)
-    if len(validation) < 2:
-        found = f"{data_root}: found one validation photo, expected more to measure by"
-        raise UserError(f"{found}; give at least 10 photos")
+    if len(validation) < 2 or len(training) < 4:
+        found = f"{len(training)} training and {len(validation)} validation photos"
+        raise UserError(f"{data_root}: found {found}, expected 4 and 2 or more to measure by; give at least 10 photos")
     checkpoints = usable_checkpoints(args.model_dir, args.image_size, (training, validation))
-    photos, _ = training[:]
-    unseen, kinds = validation[:]
+    photos, photo_kinds = training[:]
+    unseen, unseen_kinds = validation[:]
 
-    classifier = train_classifier(training, args.seed)
+    def shuffled(images: torch.Tensor, seed: int) -> torch.Tensor:
+        return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
+
+    classifier = train_classifier(photos, photo_kinds, len(training.classes), args.seed)
     with torch.no_grad():
-        right = (classifier(unseen).argmax(dim=1) == kinds).float().mean()
+        right = (classifier(unseen).argmax(dim=1) == unseen_kinds).float().mean()
     views = [Features(network, photos) for network in (classifier[0], random_network(args.seed))]
     targets = [view(unseen) for view in views]
-    print_row("", "classifier", "random net", "nearest", "closest 5%")
-    print_row(*5 * ["---"])
 
-    def distances(images: torch.Tensor) -> list[str]:
-        pairs = [distance_of_subsets(view(images), target) for view, target in zip(views, targets, strict=True)]
-        return [f"{mean:.2f} ± {spread:.2f}" for mean, spread in pairs]
+    def compare(pictures: torch.Tensor, photos: torch.Tensor) -> list[str]:
+        """The cells of a row on these pictures, which may come sorted by kind; ``photos`` are those to train on."""
+        areas = []
+        for repeat in range(args.seed, args.seed + 3):
+            trained_on, others = shuffled(pictures, repeat).tensor_split(2)
+            areas.append(two_sample_test(trained_on, photos, others, unseen, repeat))
+        features = [view(shuffled(pictures, args.seed)) for view in views]
+        # As many pictures as photos, so that the coverage does not depend on --number, unless that is smaller.
+        covered = coverage(features[0][: len(unseen)], targets[0])
+        distances = [bootstrap_distance(*pair, seed=args.seed) for pair in zip(features, targets, strict=True)]
+        apart = statistics.mean(areas), statistics.stdev(areas)
+        cells = [f"{figure:.2f} ± {spread:.2f}" for figure, spread in (apart, *distances)]
+        return [cells[0], f"{covered:.2f}", *cells[1:]]
 
     def quantiles(near: torch.Tensor) -> list[str]:
         return [f"{near.quantile(share):.3f}" for share in (0.5, 0.05)]
 
-    print_row("training photos", *distances(photos), "", "")
-    print_row("validation photos", "", "", *quantiles(nearest(unseen, photos)[0]))
+    print_row("", "told apart", "coverage", "classifier", "random net", "nearest", "closest 5%")
+    print_row(*7 * ["---"])
+    # Some training photos take the place of pictures: not those that the network is to tell them from.
+    number = min(args.number, len(photos) // 2)
+    mixed = shuffled(photos, args.seed)
+    print_row("training photos", *compare(mixed[:number], mixed[number:]), "", "")
+    print_row("validation photos", "", "", "", "", *quantiles(nearest(unseen, photos)[0]))
     for checkpoint in checkpoints:
         name = checkpoint["name"]
         images = generate(checkpoint["model"], args.number, args.seed)
         near, positions = nearest(images, photos)
-        print_row(name, *distances(images), *quantiles(near))
+        print_row(name, *compare(images, photos), *quantiles(near))
         closest = near.argsort()[:16]
         with atomic_write(Path(args.vis_dir, f"nearest_{name}.png")) as file:
             show_recover_results(images[closest], photos[positions[closest]], file)
-    print_row("noise", *distances(torch.rand(args.number, *photos[0].shape)), "", "")
+    noise = torch.rand(args.number, *photos[0].shape, generator=torch.Generator().manual_seed(args.seed))
+    print_row("noise", *compare(noise, photos), "", "")
     log(f"The classifier names the kind of {right:.0%} of the validation photos.")
 
 
 def print_row(*cells: str) -> None:
-    """Prints a row of a table in Markdown, 80 characters wide."""
-    log("| {:17} | {:12} | {:13} | {:8} | {:10} |".format(*cells))
+    """Prints a row of a table in Markdown, 101 characters wide."""
+    log("| {:17} | {:11} | {:8} | {:12} | {:13} | {:8} | {:10} |".format(*cells))
 
 
 if __name__ == "__main__":

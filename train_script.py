@@ -65,9 +65,9 @@ def main(argv: list[str] | None = None) -> None:
     from torch.nn.parallel import DistributedDataParallel
 
     from lab.checkpoint import new_model
-    from lab.kernel_distance import validate_pictures
     from lab.memory import expect_memory_for_training
     from lab.photos import load_photos
+    from lab.picture_quality import validate_pictures
     from lab.processes import distribute, join_processes, process_count, rank
     from lab.pytorch_training import CRITERIA, moving_average, validate
     from lab.training_run import TrainingRun

@@ -15,7 +15,7 @@ import visualization
 from data_processor import read_flowers, show_recover_results
 from lab.checkpoint import load_checkpoint
 from lab.defaults import MODELS
-from lab.kernel_distance import validate_pictures
+from lab.picture_quality import validate_pictures
 
 
 def expect_like_committed(path, place, tolerance=2):

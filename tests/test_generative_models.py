@@ -22,7 +22,7 @@ from Diffusion import (
     time_features,
 )
 from GAN import GAN, GAN_ENCODING_DIM, GAN_loss_function, GAN_loss_terms, augment
-from lab.kernel_distance import validate_pictures
+from lab.picture_quality import validate_pictures
 from lab.pytorch_training import moving_average
 from VarAutoencoder import VAE_loss_terms, VarAutoencoder, calibrated_VAE_loss_function
 

@@ -25,8 +25,8 @@ from lab import drawn_flowers, handout
 from lab.checkpoint import load_checkpoint, load_values, new_model, save_checkpoint
 from lab.defaults import MODELS
 from lab.generation import generate
-from lab.kernel_distance import validate_pictures
 from lab.photos import fingerprint
+from lab.picture_quality import validate_pictures
 from lab.pytorch_training import CRITERIA, validate
 from VarAutoencoder import VAE_loss_function
 

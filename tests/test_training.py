@@ -191,7 +191,7 @@ def test_parts_3_and_4_against_a_plain_loop(name, optimizer, folders, few_photos
             images = torch.cat([images for images, _ in validation])  # 4: one batch
             valid = loss_function(kept(images, **options), images).item()
         torch.set_rng_state(random_state)
-        if name == "GAN":  # whose validation is a distance, tested in test_kernel_distance.py
+        if name == "GAN":  # whose validation is a distance, tested in test_picture_quality.py
             valid = found[len(expected)][1]
         expected.append([total, valid])
         models.append(copy.deepcopy(kept))

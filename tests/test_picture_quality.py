@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import math
 
@@ -9,19 +10,29 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-import lab.kernel_distance
 from data_processor import FlowerDataset, read_flowers
 from lab.errors import UserError
-from lab.kernel_distance import (
+from lab.picture_quality import (
     FEATURES,
     Features,
-    distance_of_subsets,
+    area_under_curve,
+    bootstrap_distance,
+    coverage,
     kernel_distance,
+    nearest,
     random_network,
     train_classifier,
+    two_sample_test,
     validate_pictures,
 )
-from sample_quality import nearest
+
+
+@contextlib.contextmanager
+def same_random_numbers():
+    """Fails if a random number of PyTorch's is taken, or its seed set."""
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_kernel_distance_by_its_definition():
@@ -49,27 +60,48 @@ def test_two_halves_of_one_set_are_at_distance_0_in_expectation():
     assert 10 * error < kernel_distance(points[:200], points[200:] + 0.5).item()  # or the above would prove little
 
 
-def test_subsets_are_200_random_rows_of_each_set_a_hundred_times(monkeypatch):
-    seen = []
-    distance = lab.kernel_distance.kernel_distance
-    monkeypatch.setattr(lab.kernel_distance, "kernel_distance", lambda x, y: seen.append((x, y)) or distance(x, y))
+def test_bootstrap_by_its_definition():
+    """In the mean over pairs of a resample, only pairs of different samples count."""
     torch.manual_seed(0)
-    sets = torch.randn(300, 4), torch.randn(250, 4) + 1
-    mean, spread = distance_of_subsets(*sets)
-    distances = [distance(x, y).item() for x, y in seen]
-    assert len(seen) == 100 and len(set(distances)) == 100
-    assert (mean, spread) == pytest.approx((np.mean(distances), np.std(distances, ddof=1)), rel=1e-4)
-    for points, subsets in zip(sets, zip(*seen, strict=True), strict=True):
-        times = torch.zeros(len(points))
-        for subset in subsets:
-            rows = (subset[:, None] == points).all(dim=2).int().argmax(dim=1)  # where they are in the set
-            assert torch.equal(points[rows], subset) and len(rows.unique()) == 200
-            times[rows] += 1
-        expected = 100 * 200 / len(points)
-        assert abs(times - expected).max() < 0.4 * expected  # each about as often
-    assert type(mean) is type(spread) is float
-    assert distance_of_subsets(*sets, seed=0) == (mean, spread) != distance_of_subsets(*sets, seed=1)
-    assert distance_of_subsets(*sets, subsets=3, size=9)[1] > spread and [len(x) for x, _ in seen[-3:]] == [9, 9, 9]
+    sets = [torch.randn(n, 4, dtype=torch.float64) for n in (6, 5)]
+    generator = torch.Generator().manual_seed(3)
+    resamples = [torch.randint(len(points), (20, len(points)), generator=generator).tolist() for points in sets]
+
+    def kernel(a, b):
+        return (a @ b / 4 + 1) ** 3
+
+    distances = []
+    for rows in zip(*resamples, strict=True):
+        distance = 0
+        for points, row in zip(sets, rows, strict=True):
+            pairs = [kernel(points[i], points[j]) for i, j in itertools.product(row, row) if i != j]
+            distance += np.mean(pairs)
+        x, y = (points[row] for points, row in zip(sets, rows, strict=True))
+        distances.append(distance - 2 * np.mean([kernel(a, b) for a in x for b in y]))
+    figures = bootstrap_distance(*sets, resamples=20, seed=3)
+    assert figures == pytest.approx((kernel_distance(*sets).item(), np.std(distances, ddof=1)))
+    assert all(type(figure) is float for figure in figures)
+
+
+@pytest.mark.parametrize(("shift", "low", "high"), [(0.7, 0.8, 1.25), (0, 1, 2.2)])
+def test_bootstrap_gives_the_spread_over_independent_samples(shift, low, high):
+    """Of two normal distributions; too large a spread, by theory sqrt(3) times, if they are the same."""
+    torch.manual_seed(0)
+    figures = [
+        bootstrap_distance(torch.randn(80, 8), torch.randn(60, 8) + shift, resamples=50, seed=seed)
+        for seed in range(150)
+    ]
+    distances, spreads = zip(*figures, strict=True)
+    assert low < np.mean(spreads) / np.std(distances) < high
+
+
+def test_bootstrap_of_few_samples_and_its_seed():
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 4), torch.randn(30, 4)
+    with same_random_numbers():
+        distance, spread = bootstrap_distance(x, y)  # every other resample of x has no pair
+    assert distance == kernel_distance(x, y).item() and 0 < spread < math.inf
+    assert bootstrap_distance(x, y, seed=0) == (distance, spread) != bootstrap_distance(x, y, seed=1)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -80,9 +112,7 @@ def test_distance_grows_with_noise(seed):
     means = []
     for noise in 0, 0.05, 0.1, 0.2, 0.4:
         images = (photos[150:] + noise * torch.randn(150, 3, 16, 16)).clamp(0, 1)
-        mean, spread = distance_of_subsets(view(photos[:150]), view(images), subsets=20, size=100)
-        means.append(mean)
-        assert spread > 0
+        means.append(kernel_distance(view(photos[:150]), view(images)))
     assert means == sorted(means) and means[0] < 0.1 * means[1]
 
 
@@ -127,11 +157,8 @@ def test_random_networks_are_small_convolutional_networks():
 
 
 def test_networks_depend_on_their_seed_alone():
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    first, again, other = (random_network(seed) for seed in (0, 0, 1))
-    assert torch.equal(torch.rand(3), expected)  # no random number of anybody else's was taken
+    with same_random_numbers():
+        first, again, other = (random_network(seed) for seed in (0, 0, 1))
     assert torch.equal(first[0].weight, random_network()[0].weight)
     assert torch.equal(first[0].weight, again[0].weight) and not torch.equal(first[0].weight, other[0].weight)
 
@@ -153,7 +180,7 @@ def two_kinds(few_photos):
 
 def test_the_classifier_tells_kinds_apart(two_kinds):
     images, labels = two_kinds[:]
-    classifier = train_classifier(two_kinds, epochs=40)
+    classifier = train_classifier(images, labels, 2, epochs=40)
     assert (classifier(images).argmax(dim=1) == labels).all()
     network, _ = classifier
     assert network(images).shape == (len(images), FEATURES)
@@ -181,7 +208,7 @@ def test_the_training_of_the_classifier(two_kinds):
 
     hooks = [register_module_forward_hook(watch), register_optimizer_step_pre_hook(check)]
     try:
-        train_classifier(photos, seed=1)
+        train_classifier(*photos[:], 2, seed=1)
     finally:
         for hook in hooks:
             hook.remove()
@@ -204,21 +231,146 @@ def test_the_training_of_the_classifier(two_kinds):
 
 
 def test_progress_of_the_classifier(two_kinds, shown_on_terminal):
-    shown = shown_on_terminal(train_classifier, two_kinds, epochs=7)
+    shown = shown_on_terminal(train_classifier, *two_kinds[:], 2, epochs=7)
     assert "Training a classifier" in shown and "6/7 [" in shown and "step/s" in shown
 
 
 def test_the_classifier_depends_on_its_seed_alone(two_kinds):
     def weights(*arguments, **options):
-        return torch.cat(
-            [weight.flatten() for weight in train_classifier(two_kinds, *arguments, **options).parameters()]
-        )
+        with same_random_numbers():
+            classifier = train_classifier(*two_kinds[:], 2, *arguments, **options)
+        return torch.cat([weight.flatten() for weight in classifier.parameters()])
 
     torch.manual_seed(5)
     first = weights()
     torch.manual_seed(6)
     assert torch.equal(first, weights(0, epochs=10))
     assert not torch.equal(first, weights(1))
+
+
+def test_coverage_by_its_definition():
+    photos = torch.tensor(
+        [[0.0], [1], [3], [10]]
+    )  # the nearest other photo of each at 1, 1, 2, 7; the second at 3, 2, 3, 9
+    assert coverage(torch.tensor([[2.0]]), photos, k=1) == 0.5
+    assert coverage(torch.tensor([[2.0]]), photos, k=2) == 1
+    assert coverage(torch.tensor([[12.0], [18]]), photos, k=1) == 0.25
+    assert coverage(torch.tensor([[18.0]]), photos, k=1) == 0
+    assert coverage(torch.tensor([[13.0]]), photos, k=3) == coverage(torch.tensor([[13.0]]), photos, k=9) == 0.25
+    torch.manual_seed(0)
+    pictures, photos = torch.randn(40, 3, dtype=torch.float64) + 1, torch.randn(50, 3, dtype=torch.float64)
+    within = [sorted((photo - other).norm() for other in photos)[5] for photo in photos]
+    near = [min((photo - picture).norm() for picture in pictures) for photo in photos]
+    share = np.mean([distance <= radius for distance, radius in zip(near, within, strict=True)])
+    assert coverage(pictures, photos) == pytest.approx(share) and 0.1 < share < 0.9
+
+
+def test_coverage_of_the_photos_themselves_of_their_distribution_and_of_a_part_of_it():
+    torch.manual_seed(0)
+    photos, pictures = torch.randn(2, 500, 4)
+    assert coverage(photos, photos, k=1) == 1
+    assert coverage(photos.repeat(2, 1)[:700] + 100, photos) == 0
+    for k in 1, 3:
+        assert coverage(pictures, photos, k) == pytest.approx(1 - 0.5**k, abs=0.06)
+    assert coverage(pictures[pictures[:, 0] < 0], photos) < 0.75 * coverage(pictures, photos)
+    # Differences that are small beside the features themselves are not lost in rounding.
+    assert coverage(pictures + 3000, photos + 3000) == pytest.approx(coverage(pictures, photos), abs=0.01)
+
+
+def test_area_under_curve_by_its_definition():
+    positives, negatives = torch.tensor([0.1, 0.4, 0.4, 0.9]), torch.tensor([0.4, 0.0, 0.5])
+    pairs = [(p > n) + (p == n) / 2 for p in positives.tolist() for n in negatives.tolist()]
+    assert area_under_curve(positives, negatives) == pytest.approx(sum(pairs) / 12)
+    assert area_under_curve(negatives, positives) == pytest.approx(1 - sum(pairs) / 12)
+    assert area_under_curve(positives + 1, negatives) == 1
+    assert area_under_curve(torch.ones(3), torch.ones(5)) == 0.5
+    for sides in ([1.0], []), ([], [1.0]):
+        with pytest.raises(ValueError, match="expected at least one of each"):
+            area_under_curve(*map(torch.tensor, sides))
+
+
+def images_of_a_colour(number):
+    """Images (number, 3, 8, 8): a random colour each, and a little noise."""
+    return 0.7 * torch.rand(number, 3, 1, 1) + 0.3 * torch.rand(number, 3, 8, 8)
+
+
+def test_two_samples_of_one_distribution_cannot_be_told_apart():
+    torch.manual_seed(0)
+    areas = []
+    for seed in range(8):
+        parts = images_of_a_colour(240).split(60)
+        areas.append(two_sample_test(*parts, seed))
+    error = np.std(areas) / len(areas) ** 0.5
+    # 0.05 is the standard deviation of the area under the curve of two times 60 scores of one distribution.
+    assert np.mean(areas) == pytest.approx(0.5, abs=3 * max(error, 0.05 / len(areas) ** 0.5))
+    assert len(set(areas)) == 8
+
+
+def test_what_differs_is_told_apart():
+    torch.manual_seed(0)
+    photos, pictures = images_of_a_colour(160), images_of_a_colour(160)
+    checked = pictures.clone()
+    checked[:, :, ::2, ::2] += 0.2  # as transposed convolutions may do
+    noise = torch.rand(160, 3, 8, 8)
+    sides = photos[:80], photos[80:]
+    for others in checked, noise:
+        assert two_sample_test(others[:80], sides[0], others[80:], sides[1]) > 0.95
+    # The other way round, and with those not seen exchanged: what counts is which are pictures.
+    assert two_sample_test(sides[0], noise[:80], sides[1], noise[80:]) > 0.95
+    assert two_sample_test(noise[:80], sides[0], sides[1], noise[80:]) < 0.05
+
+
+def test_pictures_that_were_learned_by_heart_are_not_what_counts():
+    """The unseen pictures and photos are of one distribution, and those of the training are not."""
+    torch.manual_seed(0)
+    unseen = images_of_a_colour(400)
+    area = two_sample_test(torch.rand(40, 3, 8, 8), images_of_a_colour(40), unseen[:200], unseen[200:])
+    assert area == pytest.approx(0.5, abs=4 * (1 / 12 / 200 * 2) ** 0.5)
+
+
+def test_the_training_of_the_two_sample_test():
+    """Pictures and photos in equal numbers, each once an epoch, mirrored or not, and never those to be told apart."""
+    seen = []
+
+    def watch(layer, inputs, _):
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == 3:
+            seen.append(inputs[0].flatten(1))
+
+    torch.manual_seed(0)
+    sets = torch.rand(50, 3, 8, 8), torch.rand(30, 3, 8, 8), torch.rand(9, 3, 8, 8), torch.rand(7, 3, 8, 8)
+    hook = register_module_forward_hook(watch)
+    try:
+        two_sample_test(*sets)
+    finally:
+        hook.remove()
+    *steps, first, second = seen
+    assert sorted([len(first), len(second)]) == [7, 9]
+    epochs = torch.cat(steps).split(60)
+    assert len(epochs) == 20 and all(len(step) == (32, 28)[i % 2] for i, step in enumerate(steps))
+    chosen = set()
+    for epoch in epochs:
+        ways = [[(epoch[:, None] == way.flatten(1)).all(dim=2) for way in (side, side.flip(3))] for side in sets[:2]]
+        times = [(as_is | mirrored).sum(dim=0) for as_is, mirrored in ways]
+        assert [(time.sum(), time.max()) for time in times] == [(30, 1), (30, 1)]
+        assert 12 < sum(mirrored.sum() for _, mirrored in ways) < 48
+        chosen.add(tuple(times[0].tolist()))
+    assert len(chosen) == 1  # the same pictures in every epoch
+
+
+def test_the_two_sample_test_depends_on_its_seed_alone():
+    torch.manual_seed(5)
+    parts = images_of_a_colour(80).split(20)
+    with same_random_numbers():
+        first = two_sample_test(*parts, 0)
+    torch.manual_seed(6)
+    assert two_sample_test(*parts) == first
+    assert len({two_sample_test(*parts, seed) for seed in range(3)}) > 1
+
+
+@pytest.mark.parametrize("size", [(4, 4), (9, 6)])
+def test_two_sample_test_of_few_images_of_any_size(size):
+    torch.manual_seed(0)
+    assert 0 <= two_sample_test(*torch.rand(4, 1, 3, *size)) <= 1
 
 
 def test_validation_of_pictures_is_a_kernel_distance_in_the_features_of_another_network(few_photos):
