@@ -1,4 +1,4 @@
-"""A denoising diffusion model (handout, Part 4, step 4): noise is denoised to pictures in 25 steps.
+"""A denoising diffusion model (handout, Part 4, step 4): noise is denoised to pictures of a kind in 25 steps.
 
 An image x is mixed with noise epsilon from N(0, 1); the share of noise grows with the time t in [0, 1]:
 
@@ -8,39 +8,46 @@ A network predicts v = alpha_t epsilon - sigma_t x from x_t and t. With v, x and
 
     x = alpha_t x_t - sigma_t v,   epsilon = sigma_t x_t + alpha_t v
 
-Sampling starts from noise at t = 1 and goes back to t = 0 in small steps.
+Sampling starts from noise at t = 1 and goes back to t = 0 in small steps. Each step is guided by an early version of
+the same network: what the training has changed since then is exaggerated.
 
 Sources: Ho, Jain and Abbeel, Denoising Diffusion Probabilistic Models (2020), for the idea and the U-Net; Nichol and
 Dhariwal, Improved Denoising Diffusion Probabilistic Models (2021), for the cosine schedule; Salimans and Ho,
 Progressive Distillation for Fast Sampling of Diffusion Models (2022), for v; Song, Meng and Ermon, Denoising Diffusion
-Implicit Models (2021), for the sampler, and Lu et al., DPM-Solver++ (2022), for its second order.
+Implicit Models (2021), for the sampler, and Lu et al., DPM-Solver++ (2022), for its second order; Karras et al.,
+Guiding a Diffusion Model with a Bad Version of Itself (2024), for the guidance.
 """
 
+import copy
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, mse_loss, scaled_dot_product_attention
+from torch.nn.functional import avg_pool2d, interpolate, mse_loss, scaled_dot_product_attention, silu
 
-WIDTHS = 48, 96, 144  # channels at full, half and quarter resolution
+WIDTHS = 48, 64, 96  # channels at full, half and quarter resolution
 TIME_FEATURES = 64
+GUIDANCE = 0.5
 
 
 class Diffusion(nn.Module):
-    """A U-Net that predicts v, and samples pictures.
-
-    Three resolutions down and up again, with skip connections at each.
+    """A network that predicts v for a kind of flower, and an early version of it; both together sample pictures.
 
     Args:
         encoding_dim: 3HW or None: the latent vector is noise of the image's size.
         image_size: (width, height) in pixels, each a multiple of 4; ValueError if not.
+        kinds: the number of kinds of flower.
+
+    Attributes:
+        network: the ``UNet`` that is trained.
+        early: a copy of it from early in the training, see ``keep_early``.
     """
 
     name = "DDPM"
 
-    def __init__(self, encoding_dim: int | None = None, image_size: Sequence[int] = (24, 24)) -> None:
+    def __init__(self, encoding_dim: int | None = None, image_size: Sequence[int] = (24, 24), kinds: int = 1) -> None:
         super().__init__()
         width, height = image_size
         if min(image_size) < 4 or width % 4 or height % 4:
@@ -48,10 +55,65 @@ class Diffusion(nn.Module):
         self.encoding_dim = 3 * width * height
         if encoding_dim not in (None, self.encoding_dim):
             raise ValueError(f"found an encoding_dim of {encoding_dim}, expected {self.encoding_dim}, as in an image")
-        self.image_size = width, height
+        self.image_size, self.kinds = (width, height), kinds
+        self.network = UNet(kinds)
+        self.keep_early(self.network)
+
+    def keep_early(self, network: nn.Module) -> None:
+        """Makes a copy of ``network`` the early version: weak in the same way as the final one, but weaker."""
+        self.early = copy.deepcopy(network).requires_grad_(False)
+
+    def forward(self, images: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W) in [0, 1] and their kinds (N,) -> predicted and true v, each like images, for images
+        mixed with noise at random times."""
+        t = stratified_times(len(images), images.device)
+        epsilon = torch.randn_like(images)
+        x = 2 * images - 1
+        alpha, sigma = (factor.to(images.dtype) for factor in schedule(t[:, None, None, None]))
+        return self.network(alpha * x + sigma * epsilon, t, kinds), alpha * epsilon - sigma * x
+
+    @torch.no_grad()
+    def denoise(
+        self, n: int, kinds: Tensor | None = None, guidance: float = GUIDANCE, steps: int = 25
+    ) -> Iterator[Tensor]:
+        """Noise, and what each step makes of it: steps + 1 times n pictures, (n, 3, H, W), the last in [0, 1].
+
+        Args:
+            n: number of pictures.
+            kinds: (n,) int64, the kind of each; by default at random.
+            guidance: g in v + g (v - v_early), equation 3 of Karras et al., whose w is 1 + g; 0 for none.
+            steps: how many.
+        """
+        width, height = self.image_size
+        weight = self.network.enter.weight
+        noise = torch.randn(n, 3, height, width, device=weight.device, dtype=weight.dtype)
+        chosen = torch.randint(self.kinds, (n,), device=weight.device) if kinds is None else kinds.to(weight.device)
+
+        def guided_v(x: Tensor, t: Tensor) -> Tensor:
+            v = self.network(x, t, chosen)
+            return v + guidance * (v - self.early(x, t, chosen)) if guidance else v
+
+        for x in ddim(guided_v, noise, steps):
+            yield (x + 1) / 2
+
+    def sample(self, n: int, kinds: Tensor | None = None, guidance: float = GUIDANCE, steps: int = 25) -> Tensor:
+        """n pictures, (n, 3, H, W) in [0, 1], denoised from noise; arguments are those of ``denoise``."""
+        *_, pictures = self.denoise(n, kinds, guidance, steps)
+        return pictures
+
+
+class UNet(nn.Module):
+    """x_t (N, 3, H, W), t (N,) in [0, 1] and kinds (N,) -> v (N, 3, H, W).
+
+    Three resolutions down and up again, with skip connections at each.
+    """
+
+    def __init__(self, kinds: int) -> None:
+        super().__init__()
         full, half, quarter = WIDTHS
         time = 4 * full
-        self.time = nn.Sequential(nn.Linear(TIME_FEATURES, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
+        self.time = nn.Sequential(nn.Linear(TIME_FEATURES, time), nn.SiLU(), nn.Linear(time, time))
+        self.kind = nn.Embedding(kinds, time)
         self.enter = nn.Conv2d(3, full, 3, padding=1)
         self.down = nn.ModuleList(
             [ResidualBlock(full, full, time), ResidualBlock(full, half, time), ResidualBlock(half, quarter, time)]
@@ -67,11 +129,11 @@ class Diffusion(nn.Module):
             ]
         )
         self.leave = nn.Sequential(nn.GroupNorm(8, full), nn.SiLU(), nn.Conv2d(full, 3, 3, padding=1))
+        nn.init.zeros_(self.kind.weight)
         nn.init.zeros_(self.leave[-1].weight)  # type: ignore[arg-type]
 
-    def predict_v(self, x: Tensor, t: Tensor) -> Tensor:
-        """x_t (N, 3, H, W) and t (N,) -> v (N, 3, H, W)."""
-        time = self.time(time_features(t).to(x.dtype))
+    def forward(self, x: Tensor, t: Tensor, kinds: Tensor) -> Tensor:
+        time = silu(self.time(time_features(t).to(x.dtype)) + self.kind(kinds))
         x = self.enter(x)
         kept: list[Tensor] = []
         for block in self.down:
@@ -85,27 +147,11 @@ class Diffusion(nn.Module):
                 x = interpolate(x, scale_factor=2)
         return self.leave(x)
 
-    def sample_times(self, n: int) -> Tensor:
-        """n times in [0, 1], one in each of n equal intervals, which reduces the variance of the loss (Kingma et al.,
-        Variational Diffusion Models, 2021, appendix I)."""
-        device = self.enter.weight.device
-        return (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, H, W) in [0, 1], mixed with noise at random times -> predicted and true v, like images."""
-        t = self.sample_times(len(images))
-        epsilon = torch.randn_like(images)
-        x = 2 * images - 1
-        alpha, sigma = (factor.to(images.dtype) for factor in schedule(t[:, None, None, None]))
-        return self.predict_v(alpha * x + sigma * epsilon, t), alpha * epsilon - sigma * x
-
-    @torch.no_grad()
-    def sample(self, n: int, steps: int = 25) -> Tensor:
-        """n pictures, (n, 3, H, W) in [0, 1], denoised from noise."""
-        width, height = self.image_size
-        weight = self.enter.weight
-        noise = torch.randn(n, 3, height, width, device=weight.device, dtype=weight.dtype)
-        return (ddim(self.predict_v, noise, steps) + 1) / 2
+def stratified_times(n: int, device: torch.device | None = None) -> Tensor:
+    """n times in [0, 1], one in each of n equal intervals, which reduces the variance of the loss (Kingma et al.,
+    Variational Diffusion Models, 2021, appendix I)."""
+    return (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
 
 
 def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,8 +159,8 @@ def schedule(t: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cos(math.pi / 2 * t), torch.sin(math.pi / 2 * t)
 
 
-def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
-    """Noise (N, ...) at t = 1 -> images (N, ...) in [-1, 1] at t = 0.
+def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Iterator[Tensor]:
+    """Noise (N, ...) at t = 1 -> x_t after each step, noise first, and last the images (N, ...) in [-1, 1] at t = 0.
 
     Each step estimates image and noise from x_t, and mixes them again with less noise (DDIM, equation 12, without new
     noise). The estimate of the image is extrapolated to the middle of the step from this estimate and the last one, as
@@ -122,6 +168,7 @@ def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
     """
     x = noise
     last_estimate = None
+    yield x
     for now, then in itertools.pairwise(sampling_times(steps, noise.device)):
         alpha, sigma = schedule(now)
         estimate = (alpha * x - sigma * predict_v(x, now.expand(len(x)))).clamp(-1, 1)
@@ -130,7 +177,7 @@ def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
         alpha, sigma = schedule(then)
         x = alpha * image + sigma * epsilon
         last_estimate = estimate
-    return x
+        yield x
 
 
 def sampling_times(steps: int, device: torch.device | None = None) -> Tensor:

@@ -112,6 +112,7 @@ def main(argv: list[str] | None = None) -> None:
             train_loss = train_one_epoch(model, training, lr)
             valid_loss = validate(model, validation)
             run.log(epoch, train_loss, valid_loss)
+            run.show_samples(autoencoder, epoch)
 
             if valid_loss < run.best_loss:
                 run.save_best(autoencoder, epoch, train_loss, valid_loss)

@@ -11,14 +11,14 @@ import sys
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -43,6 +43,9 @@ LITTER = {
     *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot", "__macosx"),
     *("$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "__pycache__"),
 }
+
+# For names that Pillow's own font has no letters for, such as Chinese ones: the first of these that is installed.
+FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "wqy-zenhei.ttc", "wqy-microhei.ttc", "DejaVuSans.ttf")
 
 # Names of folders that are parts of a data set, and not kinds of flower.
 PARTS_OF_A_SPLIT = {"train", "training", "valid", "val", "validation", "test", "testing"}
@@ -178,7 +181,8 @@ def read_flowers(
     doubts = _doubts_of_the_layout(photos, layout)
 
     paths = [file for files in photos.values() for file in files]
-    labels = [label for label, files in enumerate(photos.values()) for _ in files]
+    classes = list(dict.fromkeys(_in_one_form(folder.name) for folder in photos))
+    labels = [classes.index(_in_one_form(folder.name)) for folder, files in photos.items() for _ in files]
     needed = len(paths) * IMG_HEIGHT * IMG_WIDTH * 3
     if needed > (there := memory_of_the_machine()):
         size = f"{len(paths)} photos of {IMG_WIDTH} x {IMG_HEIGHT} pixels"
@@ -225,7 +229,6 @@ def read_flowers(
     names = [paths[row].relative_to(root).as_posix() for row in usable]
     # The memory format in which the photos were decoded is also the one in which convolutions are fastest.
     channels_last = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    classes = [_in_one_form(path.name) for path in photos]
     rows = torch.tensor(usable)
     return FlowerDataset(channels_last, torch.tensor(labels)[usable], names, classes, rows, given, digests)
 
@@ -530,6 +533,13 @@ def show_recover_results(
     return _draw_rows(list(zip(_rows(images, columns), _rows(recover_images, columns), strict=True)), save_path)
 
 
+def show_groups(
+    groups: Mapping[str, Tensor | np.ndarray], save_path: str | Path | IO[bytes] | None = None, columns: int = 8
+) -> Image.Image:
+    """Pictures in groups, each below its name; arguments and result as for ``show_images``."""
+    return _draw_rows([_rows(images, columns) for images in groups.values()], save_path, list(groups))
+
+
 def _rows(images: Tensor | np.ndarray, columns: int) -> list[np.ndarray]:
     """(N, 3, H, W) in [0, 1] -> a list of rows of pixels, each (``columns`` or less, H, W, 3) uint8, enlarged."""
     if isinstance(images, Tensor):
@@ -540,18 +550,35 @@ def _rows(images: Tensor | np.ndarray, columns: int) -> list[np.ndarray]:
     return [pixels[i : i + columns] for i in range(0, len(pixels), columns)]
 
 
-def _draw_rows(groups: Sequence[Sequence[np.ndarray]], save_path: str | Path | IO[bytes] | None) -> Image.Image:
-    """Draws rows of pixels as one picture, the rows of a group close together, and saves it as PNG."""
-    gap, group_gap = 4, 20
-    columns, height, width, _ = groups[0][0].shape
-    group_height = len(groups[0]) * (height + gap) - gap
-    size = columns * (width + gap) - gap, len(groups) * (group_height + group_gap) - group_gap
+def _draw_rows(
+    groups: Sequence[Sequence[np.ndarray]],
+    save_path: str | Path | IO[bytes] | None,
+    names: Sequence[str] = (),
+) -> Image.Image:
+    """Draws rows of pixels as one picture, the rows of a group close together below its name, and saves it as PNG."""
+    gap, group_gap, name_height = 4, 20, 26 if names else 0
+    _, height, width, _ = groups[0][0].shape
+    columns = max(len(group[0]) for group in groups)
+    heights = [name_height + len(group) * (height + gap) - gap for group in groups]
+    size = columns * (width + gap) - gap, sum(heights) + (len(groups) - 1) * group_gap
     picture = Image.new("RGB", size, "white")
+    top = 0
     for g, group in enumerate(groups):
+        if names:
+            name = _printable(names[g])[:40]
+            ImageDraw.Draw(picture).text((0, top), name, "black", _font(name))
         for r, row in enumerate(group):
             for c, pixels in enumerate(row):
-                top = g * (group_height + group_gap) + r * (height + gap)
-                picture.paste(Image.fromarray(pixels), (c * (width + gap), top))
+                picture.paste(Image.fromarray(pixels), (c * (width + gap), top + name_height + r * (height + gap)))
+        top += heights[g] + group_gap
     if save_path is not None:
         picture.save(save_path, format="PNG")
     return picture
+
+
+def _font(text: str, size: int = 18) -> Any:
+    """A font for the text: Pillow's own for ASCII, otherwise the first of ``FONTS`` that is installed."""
+    for name in () if text.isascii() else FONTS:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, size)
+    return ImageFont.load_default(size)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.command_line import Parser, image_size, log, positive_int, seed
-from lab.defaults import MODELS
+from lab.defaults import BY_KIND, MODELS
 from lab.errors import UserError, one_line_errors
 
 
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from data_processor import show_recover_results
     from lab.files import atomic_write, prepare_folder
-    from lab.generation import generate
+    from lab.generation import generate, kinds_in_proportion
     from lab.photos import photos_or_drawn, read_photos
     from lab.picture_quality import (
         Features,
@@ -137,7 +137,8 @@ def main(argv: list[str] | None = None) -> None:
     print_row("validation photos", "", "", "", "", *quantiles(nearest(unseen, photos)[0]))
     for checkpoint in checkpoints:
         name = checkpoint["name"]
-        images = generate(checkpoint["model"], args.number, args.seed)
+        in_proportion = kinds_in_proportion(checkpoint["data"]["kinds"], args.number) if name in BY_KIND else None
+        images = generate(checkpoint["model"], args.number, args.seed, in_proportion)
         near, positions = nearest(images, photos)
         print_row(name, *compare(images, photos), *quantiles(near))
         closest = near.argsort()[:16]

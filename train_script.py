@@ -44,9 +44,9 @@ def train_one_epoch(model: Any, loader: Any, criterion: Any, optimizer: Any, sch
 
     model.train()
     total: Any = 0
-    for images, _ in loader:
+    for images, kinds in loader:
         images = random_horizontal_flip(images)
-        outputs = model(images, **criterion.options)
+        outputs = criterion.outputs(model, images, kinds)
         loss = criterion.loss_function(outputs, images)
         optimizer.zero_grad()
         loss.backward()
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from lab.checkpoint import new_model
     from lab.memory import expect_memory_for_training
-    from lab.photos import load_photos
+    from lab.photos import hold_out, load_photos, number_by_kind
     from lab.picture_quality import validate_pictures
     from lab.processes import distribute, join_processes, process_count, rank
     from lab.pytorch_training import CRITERIA, moving_average, validate
@@ -82,13 +82,17 @@ def main(argv: list[str] | None = None) -> None:
     # In memory there are weights, gradients, the two moments of AdamW, and the moving average.
     copies = (2 if args.optimizer == "SGD" else 4) + settings.averaged
     expect_memory_for_training(args, criterion, copies)
-    torch.manual_seed(args.seed)
-    model = new_model(args.model, args.encoding_dim, args.image_size).to(device, memory_format=torch.channels_last)
-    args.encoding_dim = model.encoding_dim
     prepare_folder(args.model_dir)
     prepare_folder(args.log_dir)
     training, validation = load_photos(args, device)
     training = distribute(training, args.seed)
+    if args.model == "GAN":
+        training, held_out = hold_out(training)
+    kinds = number_by_kind(training.dataset)
+    torch.manual_seed(args.seed)
+    model = new_model(args.model, args.encoding_dim, args.image_size, len(kinds))
+    model = model.to(device, memory_format=torch.channels_last)
+    args.encoding_dim = model.encoding_dim
 
     optimizer: torch.optim.Optimizer
     if args.optimizer == "SGD":
@@ -115,11 +119,15 @@ def main(argv: list[str] | None = None) -> None:
     with TrainingRun(args, args.model, training, validation, parts, digits=2 if criterion.summed else 4) as run:
         for epoch in run.epochs():
             train_loss = train_one_epoch(network, training, criterion, optimizer, scheduler)
+            if args.model == "DDPM" and epoch <= args.epochs // 8:
+                for each in model, best:
+                    each.keep_early(best.network)
             if args.model == "GAN":
-                valid_loss, terms = validate_pictures(best, validation.dataset)
+                valid_loss, terms = validate_pictures(best, *held_out)
             else:
                 valid_loss, terms = validate(best, validation, criterion)
             run.log(epoch, train_loss, valid_loss, terms)
+            run.show_samples(best, epoch)
 
             if valid_loss < run.best_loss:
                 run.save_best(best, epoch, train_loss, valid_loss)

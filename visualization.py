@@ -1,8 +1,9 @@
-"""Pictures of a trained model: originals above reconstructions, its losses, and the latent space of a VAE.
+"""Pictures of a trained model: originals above reconstructions, its losses, the latent space of a VAE, and denoising.
 
     python visualization.py --model MLPAE|AE|VAE|VAE_calibrated|GAN|DDPM
 
-writes vis/train_VAE.png and vis/valid_VAE.png (autoencoders alone), vis/loss_VAE.png, and vis/latent_VAE.png (VAEs).
+writes vis/train_VAE.png and vis/valid_VAE.png (autoencoders alone), vis/loss_VAE.png, vis/latent_VAE.png (VAEs), and
+vis/denoising_DDPM.png and .gif (DDPM): pictures of each kind on the way from noise.
 """
 
 import argparse
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     prepare_folder(args.vis_dir)
     if args.model in AUTOENCODERS:
         draw_photos(args, checkpoint)
+    if args.model == "DDPM":
+        draw_denoising(args, checkpoint)
     draw_losses(args, checkpoint)
 
 
@@ -46,15 +49,10 @@ def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
     """Draws photos above their reconstructions; for a VAE, also its latent space."""
     from data_processor import show_recover_results
     from lab.files import atomic_write
-    from lab.photos import photos_or_drawn, read_photos, trained_on
+    from lab.photos import photos_of_training
     from lab.plots import plot_latent
 
-    root = args.data_root if "data_root" in args else checkpoint["data"]["root"]
-    flowers = read_photos(photos_or_drawn(root, args.drawn_root), checkpoint["image_size"])
-    training, validation = flowers.split(checkpoint["settings"]["split_seed"])
-    if not trained_on(checkpoint["data"]["fingerprint"], training, validation):
-        print("These are not the photos that the model was trained on.", file=sys.stderr)
-
+    training, validation = photos_of_training(checkpoint, args)
     model = checkpoint["model"]
     for name, photos in ("train", training), ("valid", validation):
         images, _ = photos[: args.number]
@@ -63,6 +61,27 @@ def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
     if hasattr(model, "encode"):
         path = Path(args.vis_dir, f"latent_{args.model}.png")
         plot_latent(f"The latent space of {args.model}", model, training, validation, path)
+
+
+def draw_denoising(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
+    """Draws ten of the steps from noise to a picture, a row for each of up to eight kinds, and all steps of three
+    pictures of each as an animation."""
+    import torch
+
+    from data_processor import show_images
+    from lab.files import atomic_write
+
+    model = checkpoint["model"]
+    kinds = torch.arange(min(8, model.kinds)).repeat_interleave(3)
+    torch.manual_seed(0)
+    steps = torch.stack(list(model.denoise(len(kinds), kinds)))
+    shown = steps[torch.linspace(0, len(steps) - 1, 10).round().long(), ::3]
+    with atomic_write(Path(args.vis_dir, "denoising_DDPM.png")) as file:
+        show_images(shown.transpose(0, 1).flatten(0, 1), file, columns=10)
+    frames = [show_images(step, columns=9) for step in steps]
+    with atomic_write(Path(args.vis_dir, "denoising_DDPM.gif")) as file:
+        times = [*[120] * (len(frames) - 1), 3000]  # milliseconds
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
 
 
 def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
@@ -82,6 +101,8 @@ def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
         return
     asked = asked_losses(args.model, checkpoint["settings"].get("optimizer"))
     title = f"{args.model}: loss on training and on validation photos"
+    if args.model == "GAN":
+        title = "GAN: loss in training, and distance of pictures to photos"
     plot_losses(title, history, epoch, asked, Path(args.vis_dir, f"loss_{args.model}.png"))
 
 

@@ -24,9 +24,10 @@ def training_step(layout: torch.memory_format, averaged: bool = True) -> Callabl
     if averaged:
         moving_average(model, optimizer)
     images = torch.rand(BATCH, 3, 24, 24).to(memory_format=layout)
+    kinds = torch.zeros(BATCH).long()
 
     def step() -> None:
-        loss = DDPM_loss_function(model(images), images)
+        loss = DDPM_loss_function(model(images, kinds), images)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

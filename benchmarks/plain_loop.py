@@ -39,14 +39,14 @@ def main(name: str, source: str, root: str, number: str) -> None:
         sets = [part_of_folder(root, training, transforms.RandomHorizontalFlip()), part_of_folder(root, validation)]
     train_loader, valid_loader = (DataLoader(photos, 16, shuffle=photos is sets[0]) for photos in sets)
 
-    model, criterion = new_model(name, 64, (24, 24)), CRITERIA[name]
+    model, criterion = new_model(name, 64, (24, 24), len(training.classes)), CRITERIA[name]
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     best_loss, best_model = float("inf"), None
     for epoch in range(1, int(number) + 1):
         model.train()
         train_loss = 0.0
-        for images, _ in train_loader:
-            loss = criterion.loss_function(model(images, **criterion.options), images)
+        for images, kinds in train_loader:
+            loss = criterion.loss_function(criterion.outputs(model, images, kinds), images)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -54,8 +54,8 @@ def main(name: str, source: str, root: str, number: str) -> None:
         model.eval()
         valid_loss = 0.0
         with torch.no_grad():
-            for images, _ in valid_loader:
-                valid_loss += criterion.loss_function(model(images, **criterion.options), images).item()
+            for images, kinds in valid_loader:
+                valid_loss += criterion.loss_function(criterion.outputs(model, images, kinds), images).item()
         if valid_loss < best_loss:
             best_loss, best_model = valid_loss, copy.deepcopy(model.state_dict())
         train_loss, valid_loss = train_loss / len(train_loader), valid_loss / len(valid_loader)

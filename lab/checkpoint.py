@@ -6,7 +6,8 @@ A checkpoint is a dict: the model, what is needed to rebuild it, and where it ca
     model         an MLPAutoencoder (in the file: its BaseGraph), or a PyTorch model (in the file: its state_dict)
     encoding_dim  the size of the latent vector
     image_size    [width, height] in pixels
-    data          root of the photos, and a fingerprint of those it was trained on and validated on
+    data          root of the photos, a fingerprint of those it was trained on and validated on, and the kinds of
+                  flower, with the number of training photos of each; without the kinds in files of earlier versions
     epoch, train_loss, valid_loss
     settings      the flags of the training script
 
@@ -36,6 +37,7 @@ import torch
 from torch import nn
 
 from autograd import BaseGraph, Linear, ReLU, Sigmoid
+from lab.defaults import BY_KIND
 from lab.errors import UserError
 from lab.files import atomic_write
 from lab.mlp_autoencoder import MLPAutoencoder
@@ -62,10 +64,12 @@ class CheckpointError(UserError):
     """A file that is not a checkpoint, or not of the model that is needed."""
 
 
-def new_model(name: str, encoding_dim: int | None, image_size: Sequence[int]) -> Any:
-    """A PyTorch model with initial weights, by the name that ``--model`` gives it."""
+def new_model(name: str, encoding_dim: int | None, image_size: Sequence[int], kinds: int) -> Any:
+    """A PyTorch model with initial weights, by the name that ``--model`` gives it; the number of kinds is for those in
+    ``BY_KIND``."""
     class_name = PYTORCH_MODELS[name]
-    model = getattr(importlib.import_module(class_name), class_name)(encoding_dim, image_size)
+    options = {"kinds": kinds} if name in BY_KIND else {}
+    model = getattr(importlib.import_module(class_name), class_name)(encoding_dim, image_size, **options)
     model.name = name
     return model
 
@@ -190,6 +194,8 @@ def _check(checkpoint: Any, name: str) -> None:
     fits = type(sides) is list and len(sides) == 2 and all(_is_number(side, 1, 2**16) for side in sides)
     _expect(fits, f"its image size is {reprlib.repr(sides)}, expected [width, height]")
     _expect(_is_number(checkpoint["encoding_dim"], 1, 2**32), "its encoding_dim is no whole number")
+    if "kinds" in checkpoint["data"] or name in BY_KIND:
+        _check_kinds(checkpoint["data"].get("kinds"))
     root, fingerprint = checkpoint["data"]["root"], checkpoint["data"]["fingerprint"]
     _expect(type(root) is str, "its data root is no text")
     _expect(not any(unicodedata.category(char) == "Cc" for char in root), "its data root holds control characters")
@@ -198,6 +204,15 @@ def _check(checkpoint: Any, name: str) -> None:
     losses = checkpoint["train_loss"], checkpoint["valid_loss"]
     _expect(all(type(loss) is float and math.isfinite(loss) for loss in losses), "its losses are no finite numbers")
     _expect(_is_number(checkpoint["settings"]["split_seed"], 0, 2**32), "its split seed is no whole number")
+
+
+def _check_kinds(kinds: Any) -> None:
+    _expect(kinds is not None, "it is of an earlier version, which did not learn with the kinds of flower")
+    _expect(type(kinds) is dict and len(kinds) < 2**16, "its kinds of flower are no dict of names")
+    for kind, number in kinds.items():
+        plain = type(kind) is str and not any(unicodedata.category(char) == "Cc" or char in "/\\" for char in kind)
+        _expect(plain and _is_number(number, 0, 2**32), "its kinds of flower are no names of folders with numbers")
+    _expect(sum(kinds.values()) > 0, "its kinds of flower have no photos")
 
 
 def _is_number(value: Any, lowest: int, limit: int) -> bool:
@@ -210,7 +225,12 @@ def _is_number(value: Any, lowest: int, limit: int) -> bool:
 def _rebuild(checkpoint: dict[str, Any]) -> nn.Module:
     """The PyTorch model with its weights; raises an exception if they do not fit it or are not finite."""
     with torch.device("meta"):  # takes no memory, whatever size the file asks for
-        model = new_model(checkpoint["name"], checkpoint["encoding_dim"], checkpoint["image_size"])
+        model = new_model(
+            checkpoint["name"],
+            checkpoint["encoding_dim"],
+            checkpoint["image_size"],
+            len(checkpoint["data"].get("kinds", ())),
+        )
     weights, expected = checkpoint["model"], model.state_dict()
     _expect(weights.keys() == expected.keys(), "its weights are not those of the model")
     for name, weight in weights.items():

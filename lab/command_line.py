@@ -56,6 +56,7 @@ def add_training_flags(parser: Parser, models: Sequence[str]) -> None:
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="stand-in set, drawn if there are no photos")
     parser.add_argument("--model-dir", default="./models", help="where the best model is saved")
     parser.add_argument("--log-dir", default="./log", help="where the history of the losses is saved")
+    parser.add_argument("--vis-dir", default="./vis", help="where the pictures of --samples-every are saved")
     parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
     add("encoding-dim", positive_int, "size of the latent vector", if_none="3 x width x height")
     parser.add_argument("--batch-size", type=positive_int, default=16, help="images in a batch")
@@ -64,6 +65,13 @@ def add_training_flags(parser: Parser, models: Sequence[str]) -> None:
     add("patience", positive_int, "epochs without a better model, then early stopping", if_none="all epochs")
     parser.add_argument("--seed", type=seed, default=0, help="of the initial weights and the order of the photos")
     parser.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
+    parser.add_argument(
+        "--samples-every",
+        metavar="N",
+        type=positive_int,
+        default=argparse.SUPPRESS,
+        help="save pictures of the same random numbers after every N epochs (default: never)",
+    )
     parser.add_argument(
         "--tensorboard",
         metavar="DIR",
@@ -114,6 +122,11 @@ def seed(text: str) -> int:
 def positive_float(text: str) -> float:
     """An argparse type: a number above 0."""
     return _number(text, float, "a number above 0", lambda value: 0 < value < math.inf)
+
+
+def number_from_0(text: str) -> float:
+    """An argparse type: a number from 0 up."""
+    return _number(text, float, "a number from 0 up", lambda value: 0 <= value < math.inf)
 
 
 def image_size(text: str) -> tuple[int, int]:

@@ -33,9 +33,12 @@ DEFAULTS = {
     ("VAE", "AdamW"): Settings(epochs=20, lr=3e-3, weight_decay=0.3),
     ("VAE", "SGD"): Settings(epochs=60, lr=1e-4),
     ("VAE_calibrated", "AdamW"): Settings(epochs=40, lr=2e-3, weight_decay=0.3),
-    ("GAN", "AdamW"): Settings(epochs=200, lr=1e-3, patience=None, betas=(0.5, 0.99), averaged=True),
-    ("DDPM", "AdamW"): Settings(epochs=90, lr=2e-3, patience=None, encoding_dim=None, weight_decay=0.01, averaged=True),
+    ("GAN", "AdamW"): Settings(epochs=150, lr=1e-3, patience=None, betas=(0.5, 0.99), averaged=True),
+    ("DDPM", "AdamW"): Settings(
+        epochs=110, lr=2e-3, patience=None, encoding_dim=None, weight_decay=0.01, averaged=True
+    ),
 }
 
 MODELS = list(dict.fromkeys(name for name, _ in DEFAULTS))
-AUTOENCODERS = [name for name in MODELS if name not in ("GAN", "DDPM")]
+BY_KIND = ["GAN", "DDPM"]  # learn with the kind of each photo, and sample pictures of a kind
+AUTOENCODERS = [name for name in MODELS if name not in BY_KIND]

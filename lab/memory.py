@@ -36,9 +36,9 @@ def expect_memory_for_training(args: argparse.Namespace, criterion: Any, copies:
     width, height = args.image_size
     try:
         with torch.device("meta"), torch.random.fork_rng(), saved_tensors_hooks(save, lambda tensor: tensor):
-            model = new_model(args.model, args.encoding_dim, args.image_size)
-            images = torch.empty(args.batch_size, 3, height, width)
-            criterion.loss_function(model(images, **criterion.options), images)
+            model = new_model(args.model, args.encoding_dim, args.image_size, kinds=1)
+            images, kinds = torch.empty(args.batch_size, 3, height, width), torch.zeros(args.batch_size).long()
+            criterion.loss_function(criterion.outputs(model, images, kinds), images)
         needed: float = copies * sum(weight.nbytes for weight in model.parameters())
         needed += sum(storage.nbytes() for storage in saved.values())
     except RuntimeError as error:

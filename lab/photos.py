@@ -5,9 +5,11 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from data_processor import FlowerDataset, create_flower_dataloaders, read_flowers
 from lab.command_line import no_progress
@@ -49,6 +51,28 @@ def read_photos(root: str, image_size: tuple[int, int]) -> FlowerDataset:
     return read_flowers(root, *image_size, quiet=no_progress())
 
 
+def hold_out(loader: DataLoader) -> tuple[DataLoader, tuple[Tensor, Tensor]]:
+    """A loader of the training photos without every tenth, and those, (images, kinds): they choose a GAN's epoch.
+
+    Raises:
+        UserError: fewer than two would be held out.
+    """
+    photos: Any = loader.dataset
+    held_out = photos[slice(None, None, 10)]
+    if len(held_out[0]) < 2:
+        found = f"found {len(photos)} training photos, expected 11 or more, of which every tenth chooses the epoch"
+        raise UserError(f"{found}; give more photos")
+    kept = [i for i in range(len(photos)) if i % 10]
+    sampler = SubsetRandomSampler(kept, loader.generator)
+    options: Any = {"generator": loader.generator, "collate_fn": loader.collate_fn}
+    return DataLoader(photos, loader.batch_size, sampler=sampler, **options), held_out
+
+
+def number_by_kind(photos: Any) -> dict[str, int]:
+    """The number of photos of each kind in a FlowerDataset, by its name, in the order of the labels."""
+    return dict(zip(photos.classes, photos.labels.bincount(minlength=len(photos.classes)).tolist(), strict=True))
+
+
 def fingerprint(training: FlowerDataset, validation: FlowerDataset) -> str:
     """32 hexadecimal digits: 16 for the training photos, and 16 for the validation photos."""
     return training.fingerprint() + validation.fingerprint()
@@ -63,6 +87,17 @@ def trained_on(recorded: str, training: FlowerDataset, validation: FlowerDataset
         print(f"{words}; train it again to record their content.", file=sys.stderr)
         return True
     return recorded == fingerprint(training, validation)
+
+
+def photos_of_training(checkpoint: dict[str, Any], args: argparse.Namespace) -> tuple[FlowerDataset, FlowerDataset]:
+    """The photos of a model's training and validation, in the folder of its training or of ``--data-root``; a notice if
+    they are others."""
+    root = args.data_root if "data_root" in args else checkpoint["data"]["root"]
+    flowers = read_photos(photos_or_drawn(root, args.drawn_root), checkpoint["image_size"])
+    training, validation = flowers.split(checkpoint["settings"]["split_seed"])
+    if not trained_on(checkpoint["data"]["fingerprint"], training, validation):
+        print("These are not the photos that the model was trained on.", file=sys.stderr)
+    return training, validation
 
 
 @_file_errors()

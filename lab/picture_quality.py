@@ -16,7 +16,6 @@ from torch.optim.swa_utils import update_bn
 
 from data_processor import random_horizontal_flip
 from lab.command_line import progress
-from lab.errors import UserError
 
 FEATURES = 128
 
@@ -211,18 +210,16 @@ def nearest(images: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
     return distances / images[0].numel() ** 0.5, positions
 
 
-def validate_pictures(model: Any, photos: Any) -> tuple[float, dict[str, float]]:
-    """As ``validate``, for a GAN: the kernel distance between its pictures and a FlowerDataset of validation photos.
+def validate_pictures(model: Any, images: Tensor, kinds: Tensor) -> tuple[float, dict[str, float]]:
+    """As ``validate``, for a GAN: the kernel distance between photos (N, 3, H, W) and its pictures of their kinds (N,).
 
     The features are those of another random network than in sample_quality.py. First, the statistics of the
     generator's batch norms are computed again, since its weights are an average and training's are of other weights.
     """
-    images, _ = photos[:]
-    if len(images) < 2:
-        raise UserError("found one validation photo, expected more to measure pictures by; give at least 10 photos")
     features = Features(random_network(seed=1000).to(images.device), images)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        update_bn(torch.randn(5, 100, model.encoding_dim, device=images.device), model.generator)
-        pictures = model.eval().sample(len(images))
+        rows = torch.randint(len(kinds), (5, 100), device=kinds.device)
+        update_bn([model.random_inputs(100, kinds[some]) for some in rows], model.generator)
+        pictures = model.eval().sample(len(images), kinds)
     return kernel_distance(features(pictures), features(images)).item(), {}

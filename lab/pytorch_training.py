@@ -24,12 +24,18 @@ class Criterion(NamedTuple):
         terms: (outputs, images) -> what is logged beside the loss, by name.
         options: keyword arguments of the model's ``forward``.
         summed: the loss is a sum over the batch, not a mean, and is logged for 16 images (handout, Part 4).
+        by_kind: the model's ``forward`` takes the kinds as well.
     """
 
     loss_function: Callable[..., Tensor]
     terms: Callable[..., dict[str, Tensor]] = lambda outputs, images: {}
     options: Mapping[str, Any] = {}
     summed: bool = False
+    by_kind: bool = False
+
+    def outputs(self, model: Any, images: Tensor, kinds: Tensor) -> Any:
+        """What the model makes of images (N, 3, H, W) of these kinds (N,)."""
+        return model(images, kinds) if self.by_kind else model(images, **self.options)
 
     def weight(self, n: int) -> int:
         """The weight of the loss of a batch of n images in the mean over all images."""
@@ -50,8 +56,8 @@ CRITERIA = {
         loss_function=calibrated_VAE_loss_function,
         terms=lambda outputs, images: {"VAE Loss": VAE_loss_function(outputs, images)} | VAE_terms(outputs, images),
     ),
-    "GAN": Criterion(GAN_loss_function),
-    "DDPM": Criterion(DDPM_loss_function),
+    "GAN": Criterion(GAN_loss_function, by_kind=True),
+    "DDPM": Criterion(DDPM_loss_function, by_kind=True),
 }
 
 
@@ -62,8 +68,8 @@ def validate(model: Any, loader: Any, criterion: Criterion) -> tuple[float, dict
     totals: dict[str, Any] = defaultdict(float)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for images, _ in loader:
-            outputs = model(images, **criterion.options)
+        for images, kinds in loader:
+            outputs = criterion.outputs(model, images, kinds)
             losses = {"Loss": criterion.loss_function(outputs, images)} | criterion.terms(outputs, images)
             for name, value in losses.items():
                 totals[name] += criterion.weight(len(images)) * value

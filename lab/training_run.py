@@ -20,14 +20,17 @@ from filelock import FileLock, Timeout
 
 from lab.checkpoint import CheckpointError, checkpoint_path, load_values, save_checkpoint, save_values
 from lab.command_line import log, progress
+from lab.defaults import BY_KIND
 from lab.errors import UserError
 from lab.files import atomic_write, keep_previous, prepare_folder, remove_unfinished
+from lab.generation import draw_samples, generate, kinds_in_proportion
 from lab.handout import asked_losses
-from lab.photos import fingerprint, trained_on
+from lab.photos import fingerprint, number_by_kind, trained_on
 from lab.processes import gather, rank
 
-# Settings of where files are, which a resumed training may change.
-LOCATIONS = {"data_root", "drawn_root", "model_dir", "log_dir", "strict", "tensorboard", "resume"}
+# Settings of where files are and what is shown, which a resumed training may change.
+LOCATIONS = {"data_root", "drawn_root", "model_dir", "log_dir", "vis_dir", "strict", "tensorboard", "resume"}
+LOCATIONS |= {"samples_every"}
 
 
 class TrainingRun:
@@ -51,7 +54,11 @@ class TrainingRun:
     ) -> None:
         self.args, self.name, self.loader, self.parts, self.digits = args, name, training, parts, digits
         photos = training.dataset
-        self.data = {"root": str(photos.root), "fingerprint": fingerprint(photos, validation.dataset)}
+        self.data: dict[str, Any] = {
+            "root": str(photos.root),
+            "fingerprint": fingerprint(photos, validation.dataset),
+            "kinds": number_by_kind(photos),
+        }
         self.settings = {key: value for key, value in vars(args).items() if key != "resume"}
         self.begun_with = {key: value for key, value in self.settings.items() if key not in LOCATIONS}
         self.begun_with["photos"] = self.data["fingerprint"]
@@ -64,6 +71,8 @@ class TrainingRun:
         self.finished = False  # no epoch is left, or early stopping
         self._earlier_run_kept = False
         self._saved_epochs = 0
+        if "samples_every" in args:
+            prepare_folder(args.vis_dir)
         shown = self.settings | {"image_size": "{}x{}".format(*args.image_size)}
         log("Settings: " + ", ".join(f"{key} {value}" for key, value in shown.items()))
         log(f"Data: {photos.root}, {len(photos)} training and {len(validation.dataset)} validation photos")
@@ -109,6 +118,17 @@ class TrainingRun:
         if not math.isfinite(train_loss + valid_loss):
             raise SystemExit(f"Stopped: loss no longer a number in epoch {epoch}; lower --lr, now {self.args.lr:g}")
         self.history.append({"Epoch": epoch, **losses})
+
+    def show_samples(self, model: Any, epoch: int) -> None:
+        """Saves ten pictures of the model as vis/samples_X_epoch_0010.png, if ``--samples-every`` asks for this epoch:
+        each time of the same latent vectors, or noise. The training's random numbers stay what they are."""
+        if "samples_every" in self.args and epoch % self.args.samples_every == 0 and rank() == 0:
+            kinds = kinds_in_proportion(self.data["kinds"], 10) if self.name in BY_KIND else None
+            with torch.random.fork_rng():
+                images = generate(model, 10, self.args.seed, kinds)
+            path = Path(self.args.vis_dir, f"samples_{self.name}_epoch_{epoch:04}.png")
+            with atomic_write(path) as file:
+                draw_samples(images, kinds, list(self.data["kinds"]), file)
 
     def save_best(self, model: Any, epoch: int, train_loss: float, valid_loss: float) -> None:
         """Saves the checkpoint of the best model so far, atomically."""

@@ -26,7 +26,7 @@ from lab import command_line, drawn_flowers
 from lab.checkpoint import checkpoint_path, new_model, save_checkpoint
 from lab.files import atomic_write
 from lab.mlp_autoencoder import MLPAutoencoder
-from lab.photos import fingerprint
+from lab.photos import fingerprint, number_by_kind
 
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
 settings.register_profile("mutation", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
@@ -133,19 +133,20 @@ def saved_model(name, photos, model_dir, image_size=(8, 8), split_seed=0, **part
     """Saves a checkpoint of a model with initial weights, as if trained on these photos; gives the model."""
     model_dir.mkdir(exist_ok=True)
     size = 3 * math.prod(image_size)
+    split = read_flowers(photos, *image_size).split(split_seed)
+    kinds = number_by_kind(split[0])
     if name == "MLPAE":
         rng = np.random.default_rng(0)
         model = MLPAutoencoder(BaseGraph([Linear(size, 5, rng), Linear(5, size, rng), Sigmoid()]), 5, image_size)
     else:
         torch.manual_seed(0)
-        model = new_model(name, size if name == "DDPM" else 5, image_size).eval()
-    split = read_flowers(photos, *image_size).split(split_seed)
+        model = new_model(name, size if name == "DDPM" else 5, image_size, len(kinds)).eval()
     checkpoint = {
         "name": name,
         "model": model,
         "encoding_dim": model.encoding_dim,
         "image_size": list(image_size),
-        "data": {"root": str(photos), "fingerprint": fingerprint(*split)},
+        "data": {"root": str(photos), "fingerprint": fingerprint(*split), "kinds": kinds},
         "epoch": 2,
         "train_loss": 0.02,
         "valid_loss": 0.01,

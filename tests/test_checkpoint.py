@@ -563,11 +563,12 @@ def test_no_checkpoint(tmp_path):
 )
 def test_every_model_is_made_and_saved_by_its_name(name, kind, encoding_dim, tmp_path):
     torch.manual_seed(1)
-    model = new_model(name, encoding_dim, (8, 12))
+    model = new_model(name, encoding_dim, (8, 12), kinds=3)
     assert type(model) is kind and model.name == name
     path = checkpoint_path(tmp_path, name)
     assert path == tmp_path / f"BestModel_{name}.pth"
-    save_checkpoint(make(name=name, model=model, encoding_dim=encoding_dim, image_size=[8, 12]), path)
+    data = {"root": "flowers", "fingerprint": "0", "kinds": {"iris": 3, "lily": 0, "rose": 4}}
+    save_checkpoint(make(name=name, model=model, encoding_dim=encoding_dim, image_size=[8, 12], data=data), path)
     loaded = load_checkpoint(tmp_path, name)
     assert type(loaded["model"]) is kind and (loaded["model"].name, loaded["model"].encoding_dim) == (
         name,
@@ -576,7 +577,8 @@ def test_every_model_is_made_and_saved_by_its_name(name, kind, encoding_dim, tmp
     weights = loaded["model"].state_dict()
     assert weights.keys() == model.state_dict().keys()
     assert all(torch.equal(weights[part], weight) for part, weight in model.state_dict().items())
-    assert all(weight.requires_grad for weight in loaded["model"].parameters())
+    trained = {part: weight.requires_grad for part, weight in loaded["model"].named_parameters()}
+    assert trained == {part: not part.startswith("early.") for part in trained}
     assert loaded["model"].sample(2).shape == (2, 3, 12, 8)
 
 
@@ -803,8 +805,10 @@ def test_no_flipped_bits_go_unnoticed_in_a_pytorch_file(data):
 
 
 def test_parts_of_generative_models_that_do_not_fit(tmp_path):
+    data = {"root": "flowers", "fingerprint": "0", "kinds": {"rose": 7}}
+
     def refusal(model, /, **parts):
-        content = saved(make(name=model.name, model=model.state_dict(), image_size=[8, 8]) | parts)
+        content = saved(make(name=model.name, model=model.state_dict(), image_size=[8, 8], data=data) | parts)
         (tmp_path / f"BestModel_{model.name}.pth").write_bytes(content)
         with pytest.raises(CheckpointError, match="not a usable checkpoint") as error:
             load_checkpoint(tmp_path, model.name)
@@ -819,6 +823,22 @@ def test_parts_of_generative_models_that_do_not_fit(tmp_path):
     for (name, value), dtype in zip(not_whole.items(), ("int64", "float32"), strict=True):
         assert f"not all whole tensors of torch.{dtype})" in refusal(gan, encoding_dim=5, model=weights | {name: value})
     assert "not those of the model" in refusal(gan, encoding_dim=5, model=dict(list(weights.items())[1:]))
+
+    for kinds, reason in (
+        (None, "it is of an earlier version, which did not learn with the kinds of flower"),
+        (["rose"], "its kinds of flower are no dict of names"),
+        ({3: 7}, "its kinds of flower are no names of folders with numbers"),
+        ({"../rose": 7}, "its kinds of flower are no names of folders with numbers"),
+        ({"ro\nse": 7}, "its kinds of flower are no names of folders with numbers"),
+        ({"rose": -7}, "its kinds of flower are no names of folders with numbers"),
+        ({"rose": 7.5}, "its kinds of flower are no names of folders with numbers"),
+        ({"rose": 0}, "its kinds of flower have no photos"),
+        ({}, "its kinds of flower have no photos"),
+        ({"rose": 7, "tulip": 3}, "size mismatch"),
+    ):
+        assert reason in refusal(gan, encoding_dim=5, data=data | {"kinds": kinds})
+    del data["kinds"]
+    assert "it is of an earlier version" in refusal(gan, encoding_dim=5)
 
 
 @unix

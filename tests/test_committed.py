@@ -12,9 +12,10 @@ from PIL import Image
 
 import random_generation
 import visualization
-from data_processor import read_flowers, show_recover_results
+from data_processor import create_flower_dataloaders, read_flowers, show_recover_results
 from lab.checkpoint import load_checkpoint
 from lab.defaults import MODELS
+from lab.photos import hold_out
 from lab.picture_quality import validate_pictures
 
 
@@ -25,12 +26,26 @@ def expect_like_committed(path, place, tolerance=2):
     assert np.abs(found.astype(int) - expected).max() <= tolerance
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_committed_models_sample_the_committed_pictures(name, tmp_path):
+SAMPLES = [(name, "", "", []) for name in MODELS]
+SAMPLES += [("DDPM", "", "_calendula", ["--kind", "calendula"]), ("DDPM", "48", "", ["--number", "24"])]
+
+
+@pytest.mark.parametrize(("name", "place", "what", "flags"), SAMPLES)
+def test_the_committed_models_sample_the_committed_pictures(name, place, what, flags, tmp_path):
     """Any fault in a network, in sampling, in loading or in drawing shows here; rounding does not."""
+    skip_if_trained_here(name, f"models/{place}")
+    where = ["--model-dir", str(ROOT / "models" / place), "--vis-dir", str(tmp_path)]
+    random_generation.main(["--model", name, *where, *flags])
+    expect_like_committed(tmp_path / f"random_images_{name}{what}.png", place)
+
+
+@pytest.mark.photos
+@pytest.mark.parametrize("name", ["AE", "VAE_calibrated"])
+def test_the_committed_pictures_by_a_mixture(name, photos, tmp_path):
     skip_if_trained_here(name)
-    random_generation.main(["--model", name, "--model-dir", str(ROOT / "models"), "--vis-dir", str(tmp_path)])
-    expect_like_committed(tmp_path / f"random_images_{name}.png", "")
+    where = ["--data-root", photos, "--model-dir", str(ROOT / "models"), "--vis-dir", str(tmp_path)]
+    random_generation.main(["--model", name, "--prior", "gmm", *where])
+    expect_like_committed(tmp_path / f"random_images_{name}_gmm.png", "")
 
 
 def originals(path, side):
@@ -59,13 +74,15 @@ def test_the_committed_autoencoders_reconstruct_the_committed_pictures(name, pla
     expect_like_committed(path, place)
 
 
-def test_the_committed_gan_has_the_statistics_of_its_validation(few_photos):
-    """They are of random latent vectors, whatever the photos, and were computed before the model was saved."""
+@pytest.mark.photos
+def test_the_committed_gan_has_the_statistics_of_its_validation(photos):
+    """They are of random latent vectors and the kinds of the photos held out, computed before the model was saved."""
     skip_if_trained_here("GAN")
     model = load_checkpoint(ROOT / "models", "GAN")["model"]
     committed = {name: buffer.clone() for name, buffer in model.generator.named_buffers()}
     assert len(committed) == 9  # mean, variance and number of batches, of three batch norms
-    validate_pictures(model, read_flowers(few_photos, 24, 24))
+    _, held_out = hold_out(create_flower_dataloaders(16, photos, 24, 24)[0])
+    validate_pictures(model, *held_out)
     for name, buffer in model.generator.named_buffers():
         torch.testing.assert_close(buffer, committed[name], rtol=1e-3, atol=1e-3)
 

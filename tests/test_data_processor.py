@@ -21,7 +21,7 @@ import torch
 from conftest import ROOT, on_terminal, unix
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 import data_processor
 from data_processor import (
@@ -29,6 +29,7 @@ from data_processor import (
     create_flower_dataloaders,
     random_horizontal_flip,
     read_flowers,
+    show_groups,
     show_images,
     show_recover_results,
 )
@@ -804,6 +805,14 @@ def test_splits_of_many_copies():
             assert not set(training.digests) & set(validation.digests) or sizes == {(8, 2)}
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="one name there, in whatever form")
+def test_two_folders_of_one_name_are_one_kind(few_photos):
+    for kind, form in ("rose", "NFC"), ("tulip", "NFD"):
+        (few_photos / kind).rename(few_photos / unicodedata.normalize(form, "\u00e9toile"))
+    photos = read_flowers(few_photos, 8, 8)
+    assert photos.classes == ["\u00e9toile"] and len(photos) == 20 and not photos.labels.any()
+
+
 def test_names_in_composed_and_decomposed_letters(few_photos, tmp_path):
     """macOS and Linux write an accent in two ways: the split, the fingerprint and the classes are the same."""
     found = []
@@ -883,6 +892,43 @@ def test_show_images(tmp_path):
         with Image.open(tmp_path / name) as saved:
             assert saved.format == "PNG" and saved.mode == "RGB" and np.array_equal(np.asarray(saved), expected)
     assert show_images(some_images(9, 3, 2, 96)).size == (8 * 100 - 4, 2 + 4 + 2)
+
+
+def test_groups_stand_below_their_names(tmp_path):
+    images = some_images(4, 3, 48, 48)
+    groups = {"rose": images[:3], "a\x1btulip": images[3:]}
+    shown = np.asarray(show_groups(groups, tmp_path / "groups.png", columns=2))
+    np.testing.assert_array_equal(shown, np.asarray(Image.open(tmp_path / "groups.png")))
+    # A name of 26 pixels, two rows, a gap of 20, a name and a row.
+    second = 26 + 2 * 96 + 4 + 20
+    places = [(26, 0), (26, 100), (126, 0), (second + 26, 0)]
+    expected = pasted((second + 26 + 96, 196), *zip(images, 4 * [2], places, strict=True))
+    for top, name in (0, "rose"), (second, "a?tulip"):
+        picture = Image.new("RGB", (196, 26), "white")
+        ImageDraw.Draw(picture).text((0, 0), name, "black", ImageFont.load_default(18))
+        assert np.asarray(picture).min() == 0
+        expected[top : top + 26] = np.asarray(picture)
+    np.testing.assert_array_equal(shown, expected)
+
+
+def test_names_that_pillows_own_font_has_no_letters_for(monkeypatch):
+    """The first font that is installed; without any, something is drawn all the same."""
+    tried = []
+    own = ImageFont.load_default(18)
+
+    def truetype(name, size):
+        tried.append(name)
+        if name != "PingFang.ttc":
+            raise OSError("cannot open resource")
+        return own
+
+    monkeypatch.setattr("data_processor.ImageFont.truetype", truetype)
+    show_groups({"\u73ab\u7470": some_images(1, 3, 8, 8)})
+    assert tried == ["NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc"]
+    monkeypatch.undo()
+    monkeypatch.setattr("data_processor.FONTS", ("no font.ttf",))
+    shown = np.asarray(show_groups({"\u73ab\u7470": some_images(1, 3, 8, 8)}))
+    assert shown[:26].min() < 255
 
 
 def test_originals_stand_above_reconstructions(tmp_path):

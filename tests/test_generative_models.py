@@ -9,16 +9,17 @@ from conftest import shapes_along
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from data_processor import create_flower_dataloaders
 from Diffusion import (
     TIME_FEATURES,
     Attention,
     DDPM_loss_function,
     Diffusion,
     ResidualBlock,
+    UNet,
     ddim,
     sampling_times,
     schedule,
+    stratified_times,
     time_features,
 )
 from GAN import GAN, GAN_ENCODING_DIM, GAN_loss_function, GAN_loss_terms, augment
@@ -61,18 +62,17 @@ def test_an_average_of_weights():
     assert weights[-1] < expected < weights[0]
 
 
-def test_what_batch_norms_have_seen_is_of_the_weights_that_are_kept(few_photos):
+def test_what_batch_norms_have_seen_is_of_the_weights_that_are_kept():
     torch.manual_seed(0)
-    model = GAN(image_size=(8, 8))
-    _, validation = create_flower_dataloaders(4, few_photos, 8, 8)
-    latent = torch.randn(1000, model.encoding_dim)
+    model = GAN(image_size=(8, 8), kinds=2)
+    inputs = model.random_inputs(1000)
 
     def difference():
         """Between pictures by what batch norms remember, and by what they see."""
-        return (model.generator.eval()(latent) - model.generator.train()(latent)).abs().mean().item()
+        return (model.generator.eval()(inputs) - model.generator.train()(inputs)).abs().mean().item()
 
     before = difference()
-    validate_pictures(model, validation.dataset)
+    validate_pictures(model, torch.rand(9, 3, 8, 8), torch.arange(9) % 2)
     assert difference() < 0.1 * before
 
 
@@ -107,7 +107,12 @@ def test_a_perfect_denoiser_recovers_the_data(steps):
         return alpha * (x - alpha * images) / sigma - sigma * images
 
     noise = torch.randn_like(images)
-    torch.testing.assert_close(ddim(predict_v, noise, steps), images, atol=1e-6, rtol=0)
+    *on_the_way, last = ddim(predict_v, noise, steps)
+    torch.testing.assert_close(last, images, atol=1e-6, rtol=0)
+    # Each x_t is image and noise in the shares of the schedule.
+    for x, t in zip(on_the_way, sampling_times(steps).double(), strict=False):
+        alpha, sigma = schedule(t)
+        torch.testing.assert_close(x, alpha * images + sigma * noise, atol=1e-6, rtol=0)
 
 
 def test_ddim_with_the_best_model_of_a_gaussian_gives_its_mean_and_variance():
@@ -122,19 +127,20 @@ def test_ddim_with_the_best_model_of_a_gaussian_gives_its_mean_and_variance():
     torch.manual_seed(0)
     noise = torch.randn(20_000, 1, dtype=torch.float64)
     for steps, tolerance in (25, 0.02), (1000, 0.001):  # what few steps get wrong of the variance, more get right
-        x = ddim(predict_v, noise, steps)
+        *_, x = ddim(predict_v, noise, steps)
         assert x.mean().item() == pytest.approx(mean, abs=0.002)
         assert x.std().item() == pytest.approx(noise.std().item() * std, rel=tolerance)
 
 
 def test_images_and_noise_are_mixed_as_the_schedule_says(monkeypatch):
-    model = Diffusion(image_size=(8, 8))
+    model = Diffusion(image_size=(8, 8), kinds=3)
     seen = []
-    monkeypatch.setattr(model, "predict_v", lambda x, t: seen.append((x, t)) or torch.zeros_like(x))
+    monkeypatch.setattr(model.network, "forward", lambda *inputs: seen.append(inputs) or torch.zeros_like(inputs[0]))
     torch.manual_seed(0)
-    images = torch.rand(500, 3, 8, 8)
-    _, v = model(images)
-    [(x, t)] = seen
+    images, kinds = torch.rand(500, 3, 8, 8), torch.randint(3, (500,))
+    _, v = model(images, kinds)
+    [(x, t, kinds_seen)] = seen
+    assert torch.equal(kinds_seen, kinds)
     alpha, sigma = schedule(t[:, None, None, None])
     torch.testing.assert_close(alpha * x - sigma * v, 2 * images - 1)
     epsilon = sigma * x + alpha * v
@@ -148,16 +154,22 @@ def test_images_and_noise_are_mixed_as_the_schedule_says(monkeypatch):
 
 @pytest.mark.parametrize("steps", [None, 4])
 def test_steps_of_sampling_go_from_noise_to_image(steps, monkeypatch):
-    model = Diffusion(image_size=(8, 12))
+    model = Diffusion(image_size=(8, 12), kinds=3)
     seen = []
-    monkeypatch.setattr(model, "predict_v", lambda x, t: seen.append((x, t)) or torch.zeros_like(x))
+    monkeypatch.setattr(model.network, "forward", lambda *inputs: seen.append(inputs) or torch.zeros_like(inputs[0]))
     torch.manual_seed(0)
-    model.sample(200) if steps is None else model.sample(200, steps)
-    times = torch.stack([t for _, t in seen])
+    kinds = torch.arange(200) % 3
+    pictures = model.sample(200, kinds) if steps is None else model.sample(200, kinds, steps=steps)
+    times = torch.stack([t for _, t, _ in seen])
     steps = steps or 25
     torch.testing.assert_close(times, sampling_times(steps)[:-1, None].expand(steps, 200))
+    assert all(torch.equal(each, kinds) for _, _, each in seen)
     noise = seen[0][0]
     assert noise.shape == (200, 3, 12, 8)
+    torch.manual_seed(0)
+    first, *_, last = model.denoise(200, kinds, steps=steps)
+    torch.testing.assert_close(first, (noise + 1) / 2)
+    assert torch.equal(last, pictures)
     assert noise.mean().item() == pytest.approx(0, abs=0.02) and noise.std().item() == pytest.approx(1, abs=0.02)
 
 
@@ -173,19 +185,19 @@ def test_sampling_times_are_equal_steps_in_log_snr(steps):
 @pytest.mark.parametrize("steps", [1, 5])
 def test_sampling_clips_estimates_to_pictures(steps):
     torch.manual_seed(0)
-    wild = ddim(lambda x, t: 100 * torch.randn_like(x), torch.randn(2, 3, 8, 8), steps)
+    *_, wild = ddim(lambda x, t: 100 * torch.randn_like(x), torch.randn(2, 3, 8, 8), steps)
     assert wild.max() == 1 and wild.min() == -1
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_u_net_gives_what_it_was_given_and_uses_all_its_weights(size):
     torch.manual_seed(0)
-    model = Diffusion(image_size=size)
-    images = torch.rand(3, 3, size[1], size[0])
+    model = Diffusion(image_size=size, kinds=3)
+    images, kinds = torch.rand(3, 3, size[1], size[0]), torch.arange(3)
     shapes = []
-    for block in [*model.down, *model.middle, *model.up]:
+    for block in [*model.network.down, *model.network.middle, *model.network.up]:
         block.register_forward_hook(lambda _, inputs, output: shapes.append(tuple(output.shape[2:])))
-    predicted, v = model(images)
+    predicted, v = model(images, kinds)
     assert predicted.shape == v.shape == images.shape
     full, half, quarter = ((size[1] // n, size[0] // n) for n in (1, 2, 4))
     assert shapes == [full, half, quarter, quarter, quarter, quarter, quarter, half, full]
@@ -193,9 +205,10 @@ def test_the_u_net_gives_what_it_was_given_and_uses_all_its_weights(size):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):  # layers that begin at 0 let the gradients through to those before them one step at a time
         optimizer.zero_grad()
-        DDPM_loss_function(model(images), images).backward()
+        DDPM_loss_function(model(images, kinds), images).backward()
         optimizer.step()
-    assert [name for name, param in model.named_parameters() if not param.grad.any()] == []
+    assert [name for name, param in model.network.named_parameters() if not param.grad.any()] == []
+    assert all(param.grad is None for param in model.early.parameters())
 
 
 def test_the_u_net_begins_as_a_network_without_its_residual_branches():
@@ -210,7 +223,7 @@ def test_the_u_net_begins_as_a_network_without_its_residual_branches():
     wider = ResidualBlock(16, 24, 10)
     assert not differs_by_position(wider(x, time) - wider.shortcut(x)) and differs_by_position(wider(x, time))
     assert not differs_by_position(Attention(16)(x) - x)
-    assert not differs_by_position(Diffusion(image_size=(8, 8)).predict_v(torch.randn(2, 3, 8, 8), torch.rand(2)))
+    assert not differs_by_position(UNet(1)(torch.randn(2, 3, 8, 8), torch.rand(2), torch.zeros(2).long()))
 
 
 def test_time_features_are_cosines_and_sines_of_frequencies_from_1_to_1000():
@@ -223,16 +236,73 @@ def test_time_features_are_cosines_and_sines_of_frequencies_from_1_to_1000():
     torch.testing.assert_close(sines, torch.sin(t.double()[:, None] * frequencies), atol=1e-3, rtol=0)
 
 
-def test_the_u_net_knows_the_time():
+def test_the_u_net_knows_the_time_and_the_kind():
     torch.manual_seed(0)
-    model = Diffusion(image_size=(8, 8)).eval()
-    for param in model.parameters():
+    network = UNet(kinds=2)
+    for param in network.parameters():
         nn.init.normal_(param, std=0.1)
-    x = torch.randn(1, 3, 8, 8).expand(2, -1, -1, -1)
-    early, late = model.predict_v(x, torch.tensor([0.2, 0.8]))
-    assert not torch.allclose(early, late, atol=1e-3)
+    x = torch.randn(1, 3, 8, 8).expand(3, -1, -1, -1)
+    first, later, other = network(x, torch.tensor([0.2, 0.8, 0.2]), torch.tensor([0, 0, 1]))
+    for different in later, other:
+        assert not torch.allclose(first, different, atol=1e-3)
     features = time_features(torch.linspace(0, 1, 1000))
     assert torch.cdist(features, features).fill_diagonal_(math.inf).min() > 0.1
+
+
+def test_times_are_one_in_each_interval():
+    torch.manual_seed(0)
+    times = torch.stack([stratified_times(4) for _ in range(2000)])
+    places = 4 * times - torch.arange(4)
+    assert places.min() >= 0 and places.max() < 1
+    for column in places.T:
+        expect_uniform(column, 0, 1)
+    torch.testing.assert_close(places.T.corrcoef(), torch.eye(4), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("guidance", [None, 0, 0.5, 2])
+def test_guidance_exaggerates_what_changed_since_the_early_version(guidance, monkeypatch):
+    """Both predict a constant: v = 0.1 now, and 0.2 early."""
+    model = Diffusion(image_size=(4, 4))
+    called = []
+    for network, v in (model.network, 0.1), (model.early, 0.2):
+        monkeypatch.setattr(network, "forward", lambda x, t, kinds, v=v: called.append(v) or torch.full_like(x, v))
+    torch.manual_seed(0)
+    *_, found = model.denoise(3, steps=5) if guidance is None else model.denoise(3, guidance=guidance, steps=5)
+    torch.manual_seed(0)
+    v = 0.1 - (0.5 if guidance is None else guidance) * 0.1
+    *_, expected = ddim(lambda x, t: torch.full_like(x, v), torch.randn(3, 3, 4, 4), 5)
+    torch.testing.assert_close(found, (expected + 1) / 2)
+    assert called.count(0.1) == 5 and called.count(0.2) == (0 if guidance == 0 else 5)
+
+
+def test_the_early_version_is_a_copy_that_is_not_trained():
+    torch.manual_seed(0)
+    model, other = Diffusion(image_size=(4, 4)), UNet(1)
+    model.keep_early(other)
+    assert not any(param.requires_grad for param in model.early.parameters())
+    assert all(param.requires_grad for param in [*model.network.parameters(), *other.parameters()])
+    before = {name: weight.clone() for name, weight in other.state_dict().items()}
+    nn.init.ones_(other.enter.weight)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.early.state_dict().items())
+
+
+@pytest.mark.parametrize("build", [Diffusion, GAN])
+def test_kinds_are_drawn_at_random_unless_given(build, monkeypatch):
+    torch.manual_seed(0)
+    model = build(image_size=(4, 4), kinds=3).eval()
+    chosen = []
+    if build is GAN:
+        forward = model.generator.forward
+        monkeypatch.setattr(model.generator, "forward", lambda z: chosen.append(z[:, 64:].argmax(1)) or forward(z))
+        options = {}
+    else:
+        monkeypatch.setattr(model.network, "forward", lambda x, t, k: chosen.append(k) or torch.zeros_like(x))
+        options = {"steps": 1}
+    model.sample(3000, **options)
+    torch.testing.assert_close(chosen[-1].bincount() / 3000, torch.full((3,), 1 / 3), atol=0.03, rtol=0)
+    kinds = torch.arange(7) % 3
+    model.sample(7, kinds, **options)
+    assert torch.equal(chosen[-1], kinds)
 
 
 def test_ddpm_loss():
@@ -251,10 +321,11 @@ def test_an_encoding_dim_that_is_not_the_noises():
 
 def test_gan_losses_change_only_the_network_they_should():
     torch.manual_seed(0)
-    model = GAN(image_size=(8, 8))
+    model = GAN(image_size=(8, 8), kinds=2)
+    images, kinds = torch.rand(5, 3, 8, 8), torch.tensor([0, 1, 1, 0, 1])
     for which, other in ("discriminator", "generator"), ("generator", "discriminator"):
         model.zero_grad(set_to_none=True)
-        losses = dict(zip(["discriminator", "generator"], GAN_loss_terms(model(torch.rand(5, 3, 8, 8))), strict=True))
+        losses = dict(zip(["discriminator", "generator"], GAN_loss_terms(model(images, kinds)), strict=True))
         losses[which].backward()
         # of the weights: at first, photos and pictures pull the last bias equally hard in opposite directions
         assert all(param.grad.any() for param in getattr(model, which).parameters() if param.ndim > 1)
@@ -274,17 +345,17 @@ def test_gan_loss_by_hand():
 def test_the_discriminator_learns_to_tell_and_the_generator_to_fool():
     torch.manual_seed(0)
     model = GAN(image_size=(8, 8))
-    images = torch.rand(1, 3, 1, 1).expand(16, 3, 8, 8)
+    images, kinds = torch.rand(1, 3, 1, 1).expand(16, 3, 8, 8), torch.zeros(16).long()
 
     def losses():
-        return [loss.item() for loss in GAN_loss_terms(model(images))]
+        return [loss.item() for loss in GAN_loss_terms(model(images, kinds))]
 
     for which, network in enumerate([model.discriminator, model.generator]):
         optimizer = torch.optim.Adam(network.parameters(), 2e-3)
         before = losses()[which]
         for _ in range(40):
             optimizer.zero_grad()
-            GAN_loss_function(model(images), images).backward()
+            GAN_loss_function(model(images, kinds), images).backward()
             optimizer.step()
         assert losses()[which] < before - 0.2
 
@@ -292,10 +363,10 @@ def test_the_discriminator_learns_to_tell_and_the_generator_to_fool():
 @pytest.mark.parametrize("size", SIZES)
 def test_the_discriminator_has_strided_convolutions_and_leaky_relus(size):
     width, height = size
-    model = GAN(image_size=size)
-    halved = [(3, height, width), (48, height // 2, width // 2), (96, height // 4, width // 4)]
+    model = GAN(image_size=size, kinds=3)
+    halved = [(3, height, width), (72, height // 2, width // 2), (144, height // 4, width // 4)]
     shapes = shapes_along(model.discriminator, torch.rand(2, 3, height, width))
-    assert shapes == [*halved, (192, height // 4, width // 4), (12 * height * width,), (1,)]
+    assert shapes == [*halved, (288, height // 4, width // 4), (18 * height * width,), (1 + 3,)]
     slopes = [layer.negative_slope for layer in model.discriminator if isinstance(layer, nn.LeakyReLU)]
     assert slopes == 3 * [0.2]  # as in Radford, Metz and Chintala
 
@@ -304,19 +375,37 @@ def test_scores_are_of_augmented_images_and_twice_of_the_same_pictures():
     """With a generator of gray pictures, some dark and some bright, and a discriminator that measures brightness."""
     torch.manual_seed(0)
     model = GAN(image_size=(8, 8))
-    model.generator = nn.Sequential(nn.Linear(64, 3 * 64), nn.Unflatten(1, (3, 8, 8)), nn.Sigmoid())
-    model.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 1, bias=False))
+    model.generator = nn.Sequential(nn.Linear(65, 3 * 64), nn.Unflatten(1, (3, 8, 8)), nn.Sigmoid())
+    model.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2, bias=False))
     with torch.no_grad():
-        model.generator[0].weight[:] = torch.randn(64)
+        model.generator[0].weight[:] = torch.randn(65)
         model.generator[0].bias.zero_()
-        model.discriminator[1].weight[:] = 1 / (3 * 64)
-    photo_scores, picture_scores, fooled_scores = (scores.detach() for scores in model(torch.full((300, 3, 8, 8), 0.9)))
-    assert photo_scores.shape == picture_scores.shape == fooled_scores.shape == (300, 1)
+        model.discriminator[1].weight[:] = 1 / (2 * 3 * 64)  # half of the score for any kind, half for this one
+    outputs = model(torch.full((300, 3, 8, 8), 0.9), torch.zeros(300).long())
+    photo_scores, picture_scores, fooled_scores = (scores.detach() for scores in outputs)
+    assert photo_scores.shape == picture_scores.shape == fooled_scores.shape == (300,)
     assert photo_scores.min() > 0.3 and picture_scores.min() < -0.5  # 0.9 is 0.8 in [-1, 1], less at the margin
-    assert torch.cat([picture_scores, fooled_scores], dim=1).T.corrcoef()[0, 1] > 0.95
+    assert torch.stack([picture_scores, fooled_scores]).corrcoef()[0, 1] > 0.95
     for scores in photo_scores, picture_scores - fooled_scores:  # differ by what augmentation changes at random
         assert scores.std() > 0.05
     assert all(param.requires_grad for param in model.parameters())
+
+
+def test_the_score_of_an_image_is_one_for_any_kind_plus_one_for_its_own(monkeypatch):
+    model = GAN(image_size=(8, 8), kinds=3)
+    outputs = torch.tensor([[1.0, 10, 20, 30], [2.0, 40, 50, 60]])
+    monkeypatch.setattr(model.discriminator[-1], "forward", lambda features: outputs)
+    for scores in model(torch.rand(2, 3, 8, 8), torch.tensor([2, 0])):
+        assert scores.tolist() == [31, 42]
+
+
+def test_inputs_of_the_generator_are_normal_numbers_and_the_kind():
+    torch.manual_seed(0)
+    inputs = GAN(5, (8, 8), kinds=3).random_inputs(2000, torch.arange(2000) % 3)
+    assert inputs.shape == (2000, 8)
+    assert torch.equal(inputs[:4, 5:], torch.eye(3)[[0, 1, 2, 0]])
+    assert inputs[:, :5].mean().item() == pytest.approx(0, abs=0.03)
+    assert inputs[:, :5].std().item() == pytest.approx(1, abs=0.03)
 
 
 def expect_uniform(values, low, high):

@@ -62,7 +62,7 @@ def test_models_in_another_precision(build, dtype):
     samples = model.sample(2)
     assert samples.dtype == dtype and samples.shape == (2, 3, 12, 8)
     assert samples.min() >= 0 and samples.max() <= 1 and samples.isfinite().all()
-    outputs = model(samples)
+    outputs = model(samples, torch.zeros(2).long()) if build in (GAN, Diffusion) else model(samples)
     for output in [outputs] if build is Autoencoder else outputs:
         assert output.dtype == dtype and output.isfinite().all()
 
@@ -70,8 +70,14 @@ def test_models_in_another_precision(build, dtype):
 def test_sampling_in_double_precision_is_as_in_single_precision():
     model = load_checkpoint(ROOT / "models", "DDPM")["model"]
     noise = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+
+    def predict_v(x, t):
+        return model.network(x, t, torch.tensor([0, 2]))
+
     with torch.no_grad():
-        single, double = ddim(model.predict_v, noise, 10), ddim(model.double().predict_v, noise.double(), 10)
+        *_, single = ddim(predict_v, noise, 10)
+        model.double()
+        *_, double = ddim(predict_v, noise.double(), 10)
     assert double.dtype == torch.float64
     torch.testing.assert_close(single.double(), double, atol=1e-3, rtol=0)
 
@@ -82,13 +88,14 @@ def test_a_discriminator_that_is_frozen_stays_frozen():
     images = torch.rand(4, 3, 8, 8)
     frozen, trained = model.discriminator[0].weight, model.discriminator[2].weight
     frozen.requires_grad_(False)
-    GAN_loss_function(model(images), images).backward()
+    kinds = torch.zeros(4).long()
+    GAN_loss_function(model(images, kinds), images).backward()
     assert not frozen.requires_grad and frozen.grad is None
     assert trained.requires_grad and trained.grad.any()
 
     model.discriminator.requires_grad_(False)
     model.zero_grad(set_to_none=True)
-    GAN_loss_terms(model(images))[1].backward()
+    GAN_loss_terms(model(images, kinds))[1].backward()
     assert not any(param.requires_grad or param.grad is not None for param in model.discriminator.parameters())
     assert all(param.grad is not None for param in model.generator.parameters())
 

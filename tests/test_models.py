@@ -85,9 +85,9 @@ def test_outputs_are_pictures(build):
 def test_random_numbers_are_made_where_the_weights_are(build):
     """On the CPU here, while new tensors belong to another device unless told otherwise."""
     model = build(image_size=(8, 8)).eval()
-    images = torch.rand(2, 3, 8, 8)
+    inputs = [torch.rand(2, 3, 8, 8), *([torch.zeros(2).long()] if build in (GAN, Diffusion) else [])]
     with torch.device("meta"):
-        outputs = model(images)
+        outputs = model(*inputs)
         made = [model.sample(2), *(outputs if isinstance(outputs, tuple) else [outputs])]
     assert all(tensor.device.type == "cpu" for tensor in made)
 

@@ -6,12 +6,21 @@ import torch
 from conftest import on_terminal
 from filelock import FileLock
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from data_processor import create_flower_dataloaders, read_flowers
+from data_processor import create_flower_dataloaders, read_flowers, whole_batch
 from lab import command_line
 from lab.drawn_flowers import COUNTS
 from lab.errors import UserError
-from lab.photos import fingerprint, load_photos, photos_or_drawn, read_photos, trained_on
+from lab.photos import (
+    fingerprint,
+    hold_out,
+    load_photos,
+    number_by_kind,
+    photos_or_drawn,
+    read_photos,
+    trained_on,
+)
 
 
 def flags(data_root, **others):
@@ -47,6 +56,46 @@ def test_photos_that_cannot_be_read(few_photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
     load_photos(flags(few_photos))
     assert capsys.readouterr() == ("", "")
+
+
+def test_every_tenth_training_photo_is_held_out(few_photos):
+    training, _ = create_flower_dataloaders(5, few_photos, 8, 6, seed=3)
+    loader, (images, kinds) = hold_out(training)
+    photos = training.dataset
+    for found, expected in zip((images, kinds), photos[[0, 10]], strict=True):
+        assert torch.equal(found, expected)
+    epochs = []
+    for _ in range(2):
+        batches = list(loader)
+        assert [len(batch) for batch, _ in batches] == [5, 5, 4]
+        epochs.append(torch.cat([batch for batch, _ in batches]))
+    kept, _ = photos[[i for i in range(16) if i not in (0, 10)]]
+    for epoch in epochs:  # each photo once, in another order
+        assert torch.equal(epoch.flatten(1).unique(dim=0), kept.flatten(1).unique(dim=0))
+    assert not torch.equal(*epochs)
+    again, _ = hold_out(create_flower_dataloaders(5, few_photos, 8, 6, seed=3)[0])
+    assert torch.equal(torch.cat([batch for batch, _ in again]), epochs[0])
+
+
+def test_too_few_photos_to_hold_some_out(few_photos):
+    photos = read_flowers(few_photos, 8, 6)
+
+    def first(number):
+        order = torch.Generator()
+        return DataLoader(photos._subset(list(range(number))), 5, True, generator=order, collate_fn=whole_batch)
+
+    assert len(hold_out(first(11))[1][0]) == 2
+    message = "found 10 training photos, expected 11 or more, of which every tenth chooses the epoch; give more photos"
+    with pytest.raises(UserError, match=message):
+        hold_out(first(10))
+
+
+def test_the_number_of_photos_of_each_kind(few_photos):
+    photos = read_flowers(few_photos, 8, 6)
+    assert number_by_kind(photos) == {"rose": 10, "tulip": 10}
+    training, validation = photos.split()
+    for part in training, validation:
+        assert number_by_kind(part) == {kind: sum(kind in name for name in part.names) for kind in ("rose", "tulip")}
 
 
 def test_photos_that_are_looked_at_after_a_training(few_photos):

@@ -11,7 +11,6 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from data_processor import FlowerDataset, read_flowers
-from lab.errors import UserError
 from lab.picture_quality import (
     FEATURES,
     Features,
@@ -382,26 +381,33 @@ def test_validation_of_pictures_is_a_kernel_distance_in_the_features_of_another_
         def __init__(self):
             super().__init__()
             self.generator = nn.Sequential(nn.BatchNorm1d(192), nn.Unflatten(1, (3, 8, 8)), nn.Sigmoid())
-            self.seen = []
+            self.seen, self.kinds = [], []
             self.generator[0].register_forward_hook(lambda layer, inputs, _: self.seen.append(inputs[0]))
 
+        def random_inputs(self, n, kinds):
+            self.kinds.append(kinds)
+            return torch.randn(n, 192)
+
         @torch.no_grad()
-        def sample(self, n):
+        def sample(self, n, kinds):
             assert not self.training
-            self.made = self.generator(torch.randn(n, 192))
+            self.made = self.generator(self.random_inputs(n, kinds))
             return self.made
 
     photos = read_flowers(few_photos, 8, 8)
-    images, _ = photos[:]
+    images, kinds = photos[[*range(13), 19]]  # ten of one kind, four of the other
     model = Model()
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    distance, terms = validate_pictures(model, photos)
+    distance, terms = validate_pictures(model, images, kinds)
     assert torch.equal(torch.rand(3), expected)  # no random number of the training's was taken
     assert terms == {}
     *latent, last = model.seen
-    assert [len(batch) for batch in latent] == 5 * [100] and len(last) == len(photos) == len(model.made)
+    assert [len(batch) for batch in latent] == 5 * [100] and len(last) == len(images) == len(model.made)
+    *of_batches, of_pictures = model.kinds
+    assert torch.equal(of_pictures, kinds)
+    assert torch.cat(of_batches).float().mean().item() == pytest.approx(4 / 14, abs=0.06)  # as frequent as those
     assert torch.cat(latent).std().item() == pytest.approx(1, abs=0.01)
     torch.testing.assert_close(model.generator[0].running_mean, torch.cat(latent).mean(dim=0))
     network = random_network(1000)  # sample_quality.py's seed is 0
@@ -411,13 +417,8 @@ def test_validation_of_pictures_is_a_kernel_distance_in_the_features_of_another_
     x, y = (features - mean) / std, (photo_features - mean) / std
     assert distance == pytest.approx(kernel_distance(x, y).item(), rel=1e-4)
     first = model.made
-    assert validate_pictures(model, photos) == (distance, {}) and torch.equal(model.made, first)
-
-    assert math.isfinite(validate_pictures(model, FlowerDataset(*parts_of(photos, 2)))[0])
-    with pytest.raises(
-        UserError, match="found one validation photo, expected more to measure pictures by; give at least"
-    ):
-        validate_pictures(model, FlowerDataset(*parts_of(photos, 1)))
+    assert validate_pictures(model, images, kinds) == (distance, {}) and torch.equal(model.made, first)
+    assert math.isfinite(validate_pictures(model, images[:2], kinds[:2])[0])
 
 
 def test_nearest():

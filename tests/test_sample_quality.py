@@ -176,7 +176,8 @@ def test_too_little_to_measure(quality, folders, few_photos, tmp_path, capsys):
     assert message in fails(sample_quality, flags, capsys)
     with pytest.raises(SystemExit, match="2"):
         train_script.main(["--model", "GAN", *map(str, folders), "--epochs", "1", "--image-size", "8"])
-    assert "found one validation photo, expected more to measure" in capsys.readouterr().err
+    message = "found 3 training photos, expected 11 or more, of which every tenth chooses the epoch; give more photos"
+    assert message in capsys.readouterr().err
 
 
 def test_many_copies_of_a_photo_leave_few_to_train_on(folders, few_photos, tmp_path, capsys):

@@ -1,3 +1,4 @@
+import copy
 import csv
 import os
 import pickle
@@ -21,11 +22,12 @@ import visualization
 from Autoencoder import Autoencoder
 from autograd import Linear
 from data_processor import create_flower_dataloaders
+from Diffusion import Diffusion
 from lab import drawn_flowers, handout
 from lab.checkpoint import load_checkpoint, load_values, new_model, save_checkpoint
-from lab.defaults import MODELS
-from lab.generation import generate
-from lab.photos import fingerprint
+from lab.defaults import BY_KIND, MODELS
+from lab.generation import generate, kinds_in_proportion
+from lab.photos import fingerprint, hold_out
 from lab.picture_quality import validate_pictures
 from lab.pytorch_training import CRITERIA, validate
 from VarAutoencoder import VAE_loss_function
@@ -273,7 +275,8 @@ def test_generated_pictures(name, folders, tmp_path):
     else:
         train_script.main(["--model", name, *map(str, folders), "--epochs", "1", "--image-size", "8"])
     checkpoint = load_checkpoint(tmp_path / "models", name)
-    pictures = np.asarray(generate(checkpoint["model"], 10, seed=0))
+    kinds = kinds_in_proportion(checkpoint["data"]["kinds"], 10) if name in BY_KIND else None
+    pictures = np.asarray(generate(checkpoint["model"], 10, 0, kinds))
     assert pictures.shape == (10, 3, 8, 8)
     assert pictures.min() >= 0 and pictures.max() <= 1 and pictures.std(axis=0).max() > 0
     shown = []
@@ -282,8 +285,9 @@ def test_generated_pictures(name, folders, tmp_path):
         random_generation.main(flags)
         shown.append(pixels_of(tmp_path / f"random_images_{name}.png"))
     assert (shown[0] == shown[1]).all() and (shown[0] != shown[2]).any()
+    top = 26 if name in BY_KIND else 0  # below the name of the kind
     np.testing.assert_array_equal(
-        shown[0][6:96:12, 6:96:12], (pictures[0] * 255).round().astype("u1").transpose(1, 2, 0)
+        shown[0][top + 6 : top + 96 : 12, 6:96:12], (pictures[0] * 255).round().astype("u1").transpose(1, 2, 0)
     )
 
 
@@ -306,7 +310,7 @@ def test_pytorch_training_lowers_the_loss(name, optimizer, folders, capsys):
 
 @pytest.mark.parametrize("name", ["AE", "VAE"])
 def test_losses_do_not_depend_on_how_photos_fall_into_batches(name, few_photos):
-    model = new_model(name, 4, (8, 8))
+    model = new_model(name, 4, (8, 8), kinds=1)
     model.decoder[0].weight.data.zero_()  # the luck of the draw has no say then
     losses = []
     for batch_size in 1, 3, 4:
@@ -388,9 +392,13 @@ def test_train_and_generate(name, folders, tmp_path):
     assert len(valid) == 3 and best.startswith(f"Best epoch: {valid.index(min(valid)) + 1}, ")
     where = [*folders[6:], "--vis-dir", tmp_path / "vis"]
     assert run(random_generation, "--model", name, *where, "--number", 30) == ("", "")
-    assert pixels_of(tmp_path / "vis" / f"random_images_{name}.png").shape == (5 * 64 + 4 * 4, 6 * 100 - 4, 3)
+    # Three rows of roses and three of tulips.
+    height = 2 * (26 + 3 * 64 + 2 * 4) + 20
+    assert pixels_of(tmp_path / "vis" / f"random_images_{name}.png").shape == (height, 6 * 100 - 4, 3)
     assert run(visualization, "--model", name, *folders[2:], "--vis-dir", tmp_path / "vis") == ("", "")
-    assert {file.name for file in (tmp_path / "vis").iterdir()} == {f"loss_{name}.png", f"random_images_{name}.png"}
+    drawn = {f"loss_{name}.png", f"random_images_{name}.png"}
+    drawn |= {"denoising_DDPM.png", "denoising_DDPM.gif"} if name == "DDPM" else set()
+    assert {file.name for file in (tmp_path / "vis").iterdir()} == drawn
 
 
 @pytest.mark.parametrize("name", ["AE", "VAE", "VAE_calibrated", "GAN"])
@@ -399,7 +407,9 @@ def test_the_checkpoint_knows_size_and_encoding_dim(name, folders, tmp_path):
     train_script.main(["--model", name, *map(str, folders), *levers])
     where = ["--model", name, *map(str, folders[6:]), "--vis-dir", str(tmp_path / "vis")]
     random_generation.main(where)
-    assert pixels_of(tmp_path / "vis" / f"random_images_{name}.png").shape == (2 * 144 + 4, 5 * 100 - 4, 3)
+    # Six pictures of one kind, in two rows, and four of the other; or two rows of five.
+    height = (26 + 2 * 144 + 4) + 20 + (26 + 144) if name == "GAN" else 2 * 144 + 4
+    assert pixels_of(tmp_path / "vis" / f"random_images_{name}.png").shape == (height, 5 * 100 - 4, 3)
     checkpoint = load_checkpoint(tmp_path / "models", name)
     assert checkpoint["encoding_dim"] == checkpoint["model"].encoding_dim == 7
     if name != "GAN":
@@ -418,7 +428,7 @@ def test_any_number_of_classes(kinds, folders, few_photos, tmp_path):
     for kind in range(2, kinds):
         shutil.copytree(few_photos / "rose", few_photos / f"kind {kind}")
     if kinds == 1:
-        shutil.rmtree(few_photos / "rose")
+        (few_photos / "rose").rename(few_photos / "tulip" / "roses")
     for name in "VAE", "GAN":
         train_script.main(["--model", name, *map(str, folders), "--epochs", "1", "--image-size", "8"])
     flags = [*folders[:2], *folders[6:], "--vis-dir", tmp_path, "--image-size", "8", "--number", "9"]
@@ -431,8 +441,59 @@ def test_what_is_kept_is_the_average(folders, tmp_path):
     kept = load_checkpoint(tmp_path / "models", "DDPM")["model"].state_dict()
     state = load_values(tmp_path / "models" / "LastEpoch_DDPM.pth")
     model, _, _, averaged = state["parts"]
-    name = "enter.weight"
+    name = "network.enter.weight"
     assert torch.equal(kept[name], averaged[f"module.{name}"]) and not torch.equal(kept[name], model[name])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_of_the_same_random_numbers_while_a_model_is_trained(name, folders, tmp_path):
+    """They change nothing of the training, and those of its best epoch are what random_generation.py draws."""
+    script, flags = (MLPAE_train_script, []) if name == "MLPAE" else (train_script, ["--model", name])
+    flags = [*flags, *folders, "--image-size", "8", "--epochs", 4]
+    (_, *plain), _ = (text.splitlines() for text in run(script, *flags))
+    expected = load_checkpoint(tmp_path / "models", name)["model"].state_dict()
+    vis = tmp_path / "vis"
+    (settings, *log), _ = (text.splitlines() for text in run(script, *flags, "--samples-every", 1, "--vis-dir", vis))
+    assert log == plain and "samples_every 1" in settings
+    checkpoint = load_checkpoint(tmp_path / "models", name)
+    assert all(torch.equal(weight, expected[part]) for part, weight in checkpoint["model"].state_dict().items())
+    paths = [vis / f"samples_{name}_epoch_{epoch:04}.png" for epoch in (1, 2, 3, 4)]
+    assert sorted(vis.iterdir()) == paths
+    run(random_generation, "--model", name, *folders[6:], "--vis-dir", vis)
+    found = pixels_of(vis / f"random_images_{name}.png")
+    assert (found == pixels_of(paths[checkpoint["epoch"] - 1])).all()
+    assert (pixels_of(paths[0]) != pixels_of(paths[3])).any()
+
+
+def test_samples_after_every_third_epoch_and_when_resumed(folders, tmp_path):
+    flags = ["--model", "AE", *folders, "--image-size", "8", "--epochs", 7, "--vis-dir", tmp_path / "vis"]
+    run(train_script, *flags, "--samples-every", 3)
+    names = ["samples_AE_epoch_0003.png", "samples_AE_epoch_0006.png"]
+    assert sorted(path.name for path in (tmp_path / "vis").iterdir()) == names
+    log, _ = run(train_script, *flags, "--resume")  # how often samples are saved is no setting of the training
+    assert "Resumed after epoch 7" in log
+
+
+def test_the_early_version_is_the_average_after_an_eighth_of_the_epochs(folders, tmp_path, monkeypatch):
+    kept = []
+    keep_early = Diffusion.keep_early
+
+    def keep(self, network):
+        kept.append(copy.deepcopy(network.state_dict()))
+        keep_early(self, network)
+
+    monkeypatch.setattr(Diffusion, "keep_early", keep)
+    train_script.main(["--model", "DDPM", *map(str, folders), "--epochs", "17", "--image-size", "8"])
+    model, _, _, averaged = load_values(tmp_path / "models" / "LastEpoch_DDPM.pth")["parts"]
+    saved = load_checkpoint(tmp_path / "models", "DDPM")["model"]
+    *_, after_one, again, after_two, last = kept[:-1]  # the last call is that of building the model that is loaded
+    for name, weight in saved.early.state_dict().items():
+        assert torch.equal(after_two[name], weight) and torch.equal(last[name], weight)
+        assert torch.equal(averaged[f"module.early.{name}"], weight) and torch.equal(model[f"early.{name}"], weight)
+        assert torch.equal(after_one[name], again[name])
+    differs = [not torch.equal(after_one[name], after_two[name]) for name in after_two]
+    later = [not torch.equal(after_two[name], saved.network.state_dict()[name]) for name in after_two]
+    assert any(differs) and any(later)
 
 
 # Wrong input: one line on stderr, exit status 2, and nothing harmed
@@ -697,7 +758,8 @@ def test_the_committed_model_is_what_its_log_says(name, photos):
     training, validation = create_flower_dataloaders(16, photos, *checkpoint["image_size"])
     assert fingerprint(training.dataset, validation.dataset) == checkpoint["data"]["fingerprint"]
     if name == "GAN":
-        loss, _ = validate_pictures(checkpoint["model"], validation.dataset)
+        _, held_out = hold_out(training)
+        loss, _ = validate_pictures(checkpoint["model"], *held_out)
     else:
         loss, _ = validate(checkpoint["model"], validation, CRITERIA[name])
     digits = 2 if CRITERIA[name].summed else 4

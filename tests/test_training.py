@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
 import MLPAE_train_script
 import train_script
 from Autoencoder import Autoencoder
-from data_processor import create_flower_dataloaders
+from data_processor import create_flower_dataloaders, whole_batch
 from Diffusion import Diffusion
 from GAN import GAN
 from lab.checkpoint import load_checkpoint
@@ -162,18 +163,24 @@ def test_parts_3_and_4_against_a_plain_loop(name, optimizer, folders, few_photos
     build, loss_function, optimizer_class, settings, averaged = TRAININGS[name, optimizer]
     options = {"antithetic": True} if build is VarAutoencoder else {}
     torch.manual_seed(SEED)
-    model = build(image_size=(8, 8))
+    by_kind = build in (GAN, Diffusion)
+    model = build(image_size=(8, 8), kinds=2) if by_kind else build(image_size=(8, 8))
     training, validation = loaders(few_photos)
+    if name == "GAN":  # every tenth photo is held out, and the rest is shuffled
+        order = torch.Generator().manual_seed(SEED)
+        sampler = SubsetRandomSampler([i for i in range(16) if i not in (0, 10)], order)
+        options = {"sampler": sampler, "generator": order, "collate_fn": whole_batch}
+        training = DataLoader(training.dataset, BATCH_SIZE, **options)
     step_of = optimizer_class(model.parameters(), **settings)
     schedule = torch.optim.lr_scheduler.OneCycleLR(step_of, settings["lr"], EPOCHS * 3, cycle_momentum=False)
     kept, steps, expected, models = copy.deepcopy(model), 0, [], []
     for _ in range(EPOCHS):
         model.train()
         total = 0
-        for images, _ in training:
+        for images, kinds in training:
             mirrored = torch.rand(len(images), 1, 1, 1) < 0.5
             images = torch.where(mirrored, images.flip(-1), images)
-            loss = loss_function(model(images, **options), images)
+            loss = loss_function(model(images, kinds) if by_kind else model(images, **options), images)
             model.zero_grad()
             # The sum over a batch of the VAE's loss is what is minimized; per 16 images it is logged.
             (loss * len(images) / 16 if build is VarAutoencoder else loss).backward()
@@ -183,13 +190,13 @@ def test_parts_3_and_4_against_a_plain_loop(name, optimizer, folders, few_photos
             for average, weight in zip(kept.parameters(), model.parameters(), strict=True):
                 average.data = decay * average + (1 - decay) * weight.detach()
             steps += 1
-            total += len(images) * loss.item() / 16
+            total += len(images) * loss.item() / (14 if name == "GAN" else 16)
         kept.eval()
         random_state = torch.get_rng_state()
         torch.manual_seed(0)
         with torch.no_grad():
-            images = torch.cat([images for images, _ in validation])  # 4: one batch
-            valid = loss_function(kept(images, **options), images).item()
+            images, kinds = next(iter(validation))  # 4: one batch
+            valid = loss_function(kept(images, kinds) if by_kind else kept(images, **options), images).item()
         torch.set_rng_state(random_state)
         if name == "GAN":  # whose validation is a distance, tested in test_picture_quality.py
             valid = found[len(expected)][1]

@@ -11,9 +11,11 @@ from torch import nn
 
 import random_generation
 import visualization
-from data_processor import read_flowers, show_images, show_recover_results
+from data_processor import read_flowers, show_groups, show_images, show_recover_results
 from GAN import GAN
-from lab.generation import generate
+from lab.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from lab.gaussian_mixture import GaussianMixture
+from lab.generation import generate, kinds_in_proportion
 
 HISTORY = "Epoch,Train Loss,Valid Loss\n1,0.05,0.04\n2,0.02,0.01\n3,0.01,0.015\n"
 
@@ -57,12 +59,42 @@ def test_photos_above_their_reconstructions(name, number, look, few_photos, tmp_
     assert sorted(path.name for path in (tmp_path / "vis").iterdir()) == [f"{kind}_{name}.png" for kind in kinds]
 
 
-@pytest.mark.parametrize("name", ["GAN", "DDPM"])
-def test_models_that_reconstruct_nothing_need_no_photos(name, look, few_photos, tmp_path):
+@pytest.mark.parametrize(("name", "kinds"), [("GAN", ["loss"]), ("DDPM", ["denoising", "denoising", "loss"])])
+def test_models_that_reconstruct_nothing_need_no_photos(name, kinds, look, few_photos, tmp_path):
     saved_model(name, few_photos, tmp_path / "model")
     shutil.rmtree(few_photos)
     assert look(name) == ""
-    assert [path.name for path in (tmp_path / "vis").iterdir()] == [f"loss_{name}.png"]
+    drawn = sorted(path.name for path in (tmp_path / "vis").iterdir())
+    endings = [".gif", ".png", ".png"] if name == "DDPM" else [".png"]
+    assert drawn == [f"{kind}_{name}{ending}" for kind, ending in zip(kinds, endings, strict=True)]
+
+
+@pytest.mark.parametrize("kinds", [2, 9])
+def test_denoising_of_each_kind(kinds, look, few_photos, tmp_path):
+    for number in range(2, kinds):
+        shutil.copytree(few_photos / "rose", few_photos / f"kind {number}")
+    model = saved_model("DDPM", few_photos, tmp_path / "model", image_size=(12, 8))
+    look("DDPM")
+    shown = min(kinds, 8)
+    torch.manual_seed(0)
+    steps = list(model.denoise(3 * shown, torch.arange(shown).repeat_interleave(3)))
+    assert len(steps) == 26
+    rows = [steps[step][3 * kind] for kind in range(shown) for step in (0, 3, 6, 8, 11, 14, 17, 19, 22, 25)]
+    show_images(torch.stack(rows), tmp_path / "expected.png", columns=10)
+    found = pixels_of(tmp_path / "vis" / "denoising_DDPM.png")
+    np.testing.assert_array_equal(found, pixels_of(tmp_path / "expected.png"))
+    with Image.open(tmp_path / "vis" / "denoising_DDPM.gif") as animation:
+        assert animation.info["loop"] == 0
+        times = []
+        for number in range(animation.n_frames):  # those that are alike are one
+            animation.seek(number)
+            times.append(animation.info["duration"])
+            if number in (0, animation.n_frames - 1):
+                frame = np.asarray(animation.convert("RGB")).astype(int)
+                expected = np.asarray(show_images(steps[-1 if number else 0], columns=9)).astype(int)
+                assert frame.shape == expected.shape
+                assert np.abs(frame - expected).mean() < 12  # a GIF has 256 colours
+        assert times[0] == 120 and times[-1] >= 3000 and sum(times) == 25 * 120 + 3000
 
 
 def test_other_photos_than_those_of_the_training(look, few_photos, tmp_path):
@@ -171,7 +203,13 @@ def test_mistakes(script, tmp_path, capsys):
     ("script", "defaults"),
     [
         (visualization, ["those of the training", "./drawn_flowers", "./models", "./log", "./vis", "16"]),
-        (random_generation, ["./models", "./vis", "10", "0"]),
+        (
+            random_generation,
+            [
+                *("./models", "./vis", "10", "0", "as frequent as the photos", "0.5", "normal"),
+                *("those of the training", "./drawn_flowers"),
+            ],
+        ),
     ],
 )
 def test_help_shows_every_default(script, defaults, capsys):
@@ -202,6 +240,95 @@ def test_random_pictures_in_about_a_square(number, seed, columns, few_photos, tm
     assert found.shape == expected.shape and abs(found.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["GAN", "DDPM"])
+def test_random_pictures_of_all_kinds_and_of_one(name, few_photos, tmp_path):
+    for path in sorted((few_photos / "tulip").glob("*.jpg"))[:6]:
+        path.unlink()
+    model = saved_model(name, few_photos, tmp_path)
+    numbers = load_checkpoint(tmp_path, name)["data"]["kinds"]
+    assert numbers["rose"] > numbers["tulip"] > 0 and sum(numbers.values()) == 12
+    where = ["--model", name, "--model-dir", str(tmp_path), "--vis-dir", str(tmp_path / "vis"), "--number", "12"]
+    random_generation.main(where)
+    random_generation.main([*where, "--kind", "tulip"])
+    for kinds, path in (numbers["rose"] * [0] + numbers["tulip"] * [1], ""), (12 * [1], "_tulip"):
+        kinds = torch.tensor(kinds)
+        images = generate(model, 12, 0, kinds)
+        groups = {kind: images[kinds == label] for label, kind in enumerate(["rose", "tulip"]) if label in kinds}
+        show_groups(groups, tmp_path / "expected.png", columns=5)
+        found = pixels_of(tmp_path / "vis" / f"random_images_{name}{path}.png")
+        np.testing.assert_array_equal(found, pixels_of(tmp_path / "expected.png"))
+
+
+def test_guidance_changes_the_pictures(few_photos, tmp_path):
+    model = saved_model("DDPM", few_photos, tmp_path)
+    for param in model.network.parameters():
+        nn.init.normal_(param, std=0.05)
+    checkpoint = load_checkpoint(tmp_path, "DDPM")
+    save_checkpoint(checkpoint | {"model": model}, checkpoint_path(tmp_path, "DDPM"))
+    pictures = {}
+    for guidance in None, "0.5", "0", "2":
+        flags = [] if guidance is None else ["--guidance", guidance]
+        where = ["--model-dir", str(tmp_path), "--vis-dir", str(tmp_path / "vis")]
+        random_generation.main(["--model", "DDPM", *where, *flags])
+        pictures[guidance] = pixels_of(tmp_path / "vis" / "random_images_DDPM.png")
+    assert (pictures[None] == pictures["0.5"]).all()
+    assert (pictures["0"] != pictures["0.5"]).any() and (pictures["2"] != pictures["0.5"]).any()
+
+
+@pytest.mark.parametrize("name", ["AE", "VAE", "VAE_calibrated"])
+def test_random_pictures_by_a_mixture_fitted_to_the_training_photos(name, few_photos, tmp_path, capsys):
+    model = saved_model(name, few_photos, tmp_path / "model", split_seed=3)
+    where = ["--model", name, "--model-dir", str(tmp_path / "model"), "--vis-dir", str(tmp_path / "vis")]
+    random_generation.main([*where, "--prior", "gmm", "--number", "7", "--seed", "2"])
+    images, _ = read_flowers(few_photos, 8, 8).split(3)[0][:]
+    with torch.no_grad():
+        vectors = model.encoder(images) if name == "AE" else model.encode(images)[0]
+        mixture = GaussianMixture(vectors, seed=2)
+        torch.manual_seed(2)
+        show_images(model.decoder(mixture.sample(7)), tmp_path / "expected.png", columns=5)
+    found = pixels_of(tmp_path / "vis" / f"random_images_{name}_gmm.png")
+    assert np.abs(found.astype(int) - pixels_of(tmp_path / "expected.png")).max() <= 1
+    assert [path.name for path in (tmp_path / "vis").iterdir()] == [f"random_images_{name}_gmm.png"]
+    few_photos.rename(tmp_path / "moved")
+    (tmp_path / "moved" / "rose").rename(tmp_path / "moved" / "violet")
+    capsys.readouterr()
+    random_generation.main([*where, "--prior", "gmm", "--data-root", str(tmp_path / "moved")])
+    assert capsys.readouterr().err == "These are not the photos that the model was trained on.\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "AE", "--kind", "rose"], "--kind: found AE, expected GAN or DDPM, which learn with the kinds"),
+        (["--model", "GAN", "--kind", "x"], "--kind: found 'x', expected one that the model was trained on: rose, tul"),
+        (["--model", "GAN", "--guidance", "1"], "--guidance: found GAN, expected DDPM"),
+        (["--model", "DDPM", "--guidance", "-1"], "--guidance: found '-1', expected a number from 0 up"),
+        (["--model", "GAN", "--prior", "gmm"], "--prior: found GAN, expected AE, VAE, VAE_calibrated for gmm"),
+        (["--model", "MLPAE", "--prior", "gmm"], "--prior: found MLPAE, expected AE, VAE, VAE_calibrated for gmm"),
+        (["--model", "AE", "--prior", "uniform"], "--prior: invalid choice: 'uniform'"),
+    ],
+)
+def test_what_random_pictures_cannot_be(flags, message, few_photos, tmp_path, capsys):
+    saved_model("GAN", few_photos, tmp_path)
+    assert message in fails(random_generation, [*flags, "--model-dir", tmp_path, "--vis-dir", tmp_path / "vis"], capsys)
+    assert not (tmp_path / "vis").exists()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "number", "expected"),
+    [
+        ({"a": 590, "b": 698, "c": 783}, 10, [3, 3, 4]),
+        ({"a": 590, "b": 698, "c": 783}, 1, [0, 0, 1]),
+        ({"a": 1, "b": 1}, 3, [2, 1]),
+        ({"a": 0, "b": 5, "c": 0}, 4, [0, 4, 0]),
+        ({"a": 3}, 7, [7]),
+    ],
+)
+def test_kinds_are_as_frequent_as_in_the_photos(numbers, number, expected):
+    kinds = kinds_in_proportion(numbers, number)
+    assert kinds.tolist() == sorted(kinds.tolist()) and kinds.bincount(minlength=len(numbers)).tolist() == expected
+
+
 class Counter(nn.Module):
     """A model whose pictures are numbered."""
 
@@ -211,8 +338,10 @@ class Counter(nn.Module):
         super().__init__()
         self.asked = []
 
-    def sample(self, n):
-        assert not self.training
+    def sample(self, n, kinds=None, guidance=None):
+        assert not self.training and guidance in (None, 7)
+        if kinds is not None:
+            return kinds.float().view(n, 1, 1, 1).expand(n, 3, 4, 4)
         first = sum(self.asked)
         self.asked.append(n)
         return torch.arange(first, first + n).float().view(n, 1, 1, 1).expand(n, 3, 4, 4)
@@ -224,6 +353,11 @@ def test_pictures_are_sampled_32_at_a_time(number, asked):
     pictures = generate(model, number, seed=0)
     assert model.asked == asked and pictures.shape == (number, 3, 4, 4)
     assert pictures[:, 0, 0, 0].tolist() == list(range(number))
+
+
+def test_kinds_and_options_reach_the_model():
+    kinds = torch.arange(70) % 9
+    assert torch.equal(generate(Counter(), 70, 0, kinds, guidance=7)[:, 0, 0, 0], kinds.float())
 
 
 def test_pictures_depend_on_the_seed_alone():
