@@ -33,7 +33,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--guidance",
         type=number_from_0,
-        help="for DDPM, stronger than 0 means fewer odd pictures (default: 0.5)",
+        help="for DDPM, how far to go away from its early version; 0: no guidance (default: 0.3)",
         **absent,
     )
     parser.add_argument("--prior", choices=["normal", "gmm"], default="normal", help="gmm: for AE, VAE, VAE_calibrated")

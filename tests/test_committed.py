@@ -93,6 +93,8 @@ def test_the_committed_histories_give_the_committed_plots(name, few_photos, tmp_
     flags = {"--model": name, "--data-root": few_photos, "--model-dir": ROOT / "models", "--log-dir": ROOT / "log"}
     flags["--vis-dir"] = tmp_path
     visualization.main([str(part) for flag in flags.items() for part in flag])
+    if name == "DDPM":
+        expect_like_committed(tmp_path / "denoising_DDPM.png", "")
     path = tmp_path / f"loss_{name}.png"
     found, expected = (pixels_of(path)[:, :, :3].astype(int) for path in (path, ROOT / "vis" / path.name))
     assert found.shape == expected.shape
