@@ -35,7 +35,7 @@ def test_both_pages_have_the_same_code_and_pictures():
     assert indented(first) == indented(second)
     commands = [re.findall(r"`(python .*?|--.*?)`", page) for page in (first, second)]
     assert commands[0] == commands[1]
-    pictures = [re.findall(r"\w+(?:/\w+)+\.png", page) for page in (first, second)]
+    pictures = [re.findall(r"\w+(?:/\w+)+\.(?:png|gif)", page) for page in (first, second)]
     assert pictures[0] == pictures[1]
     figures = [re.findall(r"\d\.\d{3,4}\b", page) for page in (first, second)]
     assert figures[0] == figures[1]
@@ -64,7 +64,8 @@ def newcomer(few_photos, tmp_path, monkeypatch):
     """A folder to be in, with tiny photos in flowers/ and this repository's models."""
     (tmp_path / "models").symlink_to(ROOT / "models")
     shutil.copytree(few_photos, tmp_path / "flowers")
-    shutil.copytree(few_photos, tmp_path / "training_flowers")
+    for folder in "training_flowers", "sixteen_kinds":
+        shutil.copytree(few_photos, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
