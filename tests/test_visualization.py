@@ -206,7 +206,7 @@ def test_mistakes(script, tmp_path, capsys):
         (
             random_generation,
             [
-                *("./models", "./vis", "10", "0", "as frequent as the photos", "0.5", "normal"),
+                *("./models", "./vis", "10", "0", "as frequent as the photos", "0.3", "normal"),
                 *("those of the training", "./drawn_flowers"),
             ],
         ),
