@@ -1,69 +1,125 @@
-"""For teachers: checks a folder that a student has handed in against the handout's section on submissions.
+"""For teachers: checks what students have handed in against the handout's section on submissions.
 
     python check_submission.py FOLDER --data-root flowers
+    python check_submission.py class/* --data-root flowers --csv class.csv
 
-in the folder of the lab, and never in the student's, whose own copy of this script anyone may have changed. It prints
-what is asked and what is found: files, models, losses computed again on the photos, logs, pictures. Nothing of the
-submission is executed, neither its code nor its model files. The exit status is 0 if everything is as asked, 1 if
-something is not, and 2 if there is no such folder.
+in the folder of the lab, and never in a student's, whose own copy of this script anyone may have changed. For one
+folder it prints what is asked and what is found: files, models, losses computed again on the photos, logs, pictures.
+For several it prints a line each, with the points of the parts in which all that can be measured is as asked.
+
+Nothing of a submission is executed, neither its code nor its model files. The exit status is 0 if everything is as
+asked, 1 if something is not, and 2 if there is no such folder.
 """
 
 import argparse
+import csv
+import io
 import json
 import textwrap
 from os.path import isdir
 from pathlib import Path
 from typing import Any
 
-from lab.command_line import Parser, log
+from lab.command_line import Parser, log, progress
 from lab.errors import UserError, one_line, one_line_errors
+from lab.files import atomic_write
+from lab.handout import POINTS
 
 LAB = Path(__file__).resolve().parent
 MARKS = {True: "ok", False: "NO", None: "?"}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser("Checks a submission: files, models, losses, logs and pictures.")
-    parser.add_argument("folder", metavar="FOLDER", default=argparse.SUPPRESS, help="the submission")
+    parser = Parser("Checks submissions: files, models, losses, logs and pictures.")
+    absent: dict[str, Any] = {"default": argparse.SUPPRESS}
+    parser.add_argument("folders", metavar="FOLDER", nargs="+", help="a submission; several: a line for each", **absent)
     # Of the lab, and not of the folder one is in: that may be the student's.
     photos, drawn = str(LAB / "flowers"), str(LAB / "drawn_flowers")
     parser.add_argument("--data-root", default=photos, help="your photos, to compute the losses on")
     parser.add_argument("--drawn-root", default=drawn, help="stand-in set, drawn if there are no photos")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--csv", metavar="FILE", help="write all checks to a file for a spreadsheet", **absent)
     return parser.parse_args(argv)
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    folder = Path(args.folder)
-    if not isdir(folder):
-        raise UserError(f"{folder}: no such folder; give the one that was handed in")
-    for owner, place in ("this script", LAB), ("--data-root", args.data_root), ("--drawn-root", args.drawn_root):
-        if Path(place).resolve().is_relative_to(folder.resolve()):
-            what = f"{folder}: found {owner} in it, expected yours outside the submission"
-            raise UserError(f"{what}; python {LAB.name}/check_submission.py FOLDER --data-root PHOTOS")
+    folders = [Path(folder) for folder in args.folders]
+    if len(folders) == 1 and not isdir(folders[0]):
+        raise UserError(f"{folders[0]}: no such folder; give the one that was handed in")
+    for folder in folders:
+        for owner, place in ("this script", LAB), ("--data-root", args.data_root), ("--drawn-root", args.drawn_root):
+            if Path(place).resolve().is_relative_to(folder.resolve()):
+                what = f"{folder}: found {owner} in it, expected yours outside the submission"
+                raise UserError(f"{what}; python {LAB.name}/check_submission.py FOLDER --data-root PHOTOS")
 
     # Imported after the arguments are parsed, so that --help does not wait for PyTorch.
+    from grading.checks import Check, Photos, points_of
     from grading.process import checks_in_process
     from lab.photos import photos_or_drawn
 
-    photos = photos_or_drawn(args.data_root, args.drawn_root)
-    checks = list(checks_in_process(folder, photos, drawn=photos != args.data_root))
-    missing = sum(check.ok is False for check in checks)
+    root = photos_or_drawn(args.data_root, args.drawn_root)
+    photos = Photos(root, drawn=root != args.data_root)
+    if len(folders) > 1:
+        photos.read((24, 24))  # once for all, at the size of the handout
+    results = []
+    if not args.json and len(folders) > 1:
+        print_line("", [*POINTS, "points", "NO", "?", "the first that is not as asked"])
+    for folder in progress(folders, "Checking", unit="submission"):
+        checks = [Check("", "a folder", "it is none; unpack it, if it is an archive", False)]
+        if isdir(folder):
+            checks = list(checks_in_process(folder, photos))
+        points = points_of(checks)
+        results.append((folder, checks, points))
+        if not args.json and len(folders) > 1:
+            print_summary(folder, checks, points)
+    complete = all(check.ok is not False for _, checks, _ in results for check in checks)
     if args.json:
-        found = {"folder": str(folder), "complete": not missing, "checks": [check._asdict() for check in checks]}
-        log(json.dumps(found, indent=2))
-    else:
+        found = [as_dict(*result) for result in results]
+        log(json.dumps(found if len(found) > 1 else found[0], indent=2))
+    elif len(folders) == 1:
+        (_, checks, points), *_ = results
         print_table(checks)
-        unsure = sum(check.ok is None for check in checks)
-        log(f"\n{len(checks) - missing - unsure} as asked, {missing} not, {unsure} to look at yourself.")
-    if missing:
+        marks = [check.ok for check in checks]
+        log(f"\n{marks.count(True)} as asked, {marks.count(False)} not, {marks.count(None)} to look at yourself.")
+        log("Points: " + ", ".join(f"{part} {in_words(some)}" for part, some in points.items()) + ".")
+    if "csv" in args:
+        write_csv(results, args.csv)
+    if not complete:
         raise SystemExit(1)
 
 
+def as_dict(folder: Path, checks: list[Any], points: dict[str, float | None]) -> dict[str, Any]:
+    complete = all(check.ok is not False for check in checks)
+    return {
+        "folder": str(folder),
+        "complete": complete,
+        "points": points,
+        "checks": [check._asdict() for check in checks],
+    }
+
+
+def in_words(points: float | None) -> str:
+    return "look" if points is None else f"{points:g}"
+
+
+def print_summary(folder: Path, checks: list[Any], points: dict[str, float | None]) -> None:
+    """Prints the line of a submission in a class."""
+    wrong = [check for check in checks if check.ok is False]
+    unsure = sum(check.ok is None for check in checks)
+    total = sum(filter(None, points.values()))
+    first = f"{wrong[0].asked}: {wrong[0].found}" if wrong else ""
+    print_line(folder.name, [*map(in_words, points.values()), f"{total:g}", len(wrong), unsure, first])
+
+
+def print_line(name: str, columns: list[Any]) -> None:
+    *figures, words = columns
+    log(f"{one_line(name):16.16}{''.join(f'{figure:>7}' for figure in figures)}  {one_line(words):48.48}".rstrip())
+
+
 def print_table(checks: list[Any]) -> None:
-    """Prints one line per check, wrapped to 80 columns."""
+    """Prints one line per check of a submission, wrapped to 80 columns."""
     log(f"{'':6}{'asked':36}  found")
     part = None
     for check in checks:
@@ -74,6 +130,25 @@ def print_table(checks: list[Any]) -> None:
         for line in range(max(len(asked), len(found))):
             mark = MARKS[check.ok] if line == 0 else ""
             log(f"  {mark:4}{''.join(asked[line : line + 1]):36}  {''.join(found[line : line + 1])}".rstrip())
+
+
+def write_csv(results: list[tuple[Path, list[Any], dict[str, float | None]]], path: str) -> None:
+    """Writes a row for each check of each submission, for a spreadsheet."""
+
+    def cell(text: str) -> str:
+        # A spreadsheet would compute a text of the student's that begins as a formula does.
+        text = one_line(text)
+        return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+    buffer = io.StringIO(newline="")
+    rows = csv.writer(buffer)
+    rows.writerow(["folder", "part", "points", "mark", "asked", "found"])
+    for folder, checks, points in results:
+        for part, asked, found, ok in checks:
+            of_part = in_words(points[part]) if part in points else ""
+            rows.writerow([cell(folder.name), part, of_part, MARKS[ok], cell(asked), cell(found)])
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue().encode("utf-8-sig"))  # with the mark by which Excel knows UTF-8
 
 
 if __name__ == "__main__":

@@ -94,10 +94,8 @@ def main(argv: list[str] | None = None) -> None:
     model = model.to(device, memory_format=torch.channels_last)
     args.encoding_dim = model.encoding_dim
 
-    optimizer: torch.optim.Optimizer
-    if args.optimizer == "SGD":
-        optimizer = torch.optim.SGD(model.parameters(), args.lr, fused=True)
-    else:
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), args.lr, fused=True)
+    if args.optimizer == "AdamW":
         optimizer = torch.optim.AdamW(
             model.parameters(), args.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )

@@ -22,7 +22,7 @@ from grading.logs import best, impossible, read_log
 from grading.models import NotCertain, graph_of, look_at_pytorch, sizes_of
 from grading.pictures import look_at_picture
 from lab.checkpoint import PYTORCH_MODELS, checkpoint_in
-from lab.handout import CODE, EPOCHS, MLP_SIZES, PARTS, asked_losses
+from lab.handout import CODE, EPOCHS, MLP_SIZES, PARTS, POINTS, asked_losses
 from lab.mlp_autoencoder import MLPAutoencoder
 from lab.photos import read_photos, trained_on
 from lab.pytorch_training import CRITERIA, validate
@@ -31,8 +31,21 @@ from lab.pytorch_training import CRITERIA, validate
 # characters of a text that is printed.
 LARGEST, LARGEST_LOG, LARGEST_CODE = 500_000_000, 10_000_000, 1_000_000
 LARGEST_IMAGE, MOST_NAMES, LONGEST = 300 * 300, 1_000, 300
+OPTIONAL, LOSS = "optional", "loss on"  # what is asked: an optional part, a loss that is computed
 
-ReadPhotos = Callable[[tuple[int, int]], FlowerDataset]
+
+class Photos:
+    """The teacher's photos, in a folder; ``drawn``: it is the stand-in set. Each size is decoded once."""
+
+    def __init__(self, root: str, drawn: bool = False) -> None:
+        self.root, self.drawn = root, drawn
+        self.decoded: dict[tuple[int, int], FlowerDataset] = {}
+
+    def read(self, size: tuple[int, int]) -> FlowerDataset:
+        """All photos at a size (width, height) in pixels; UserError if they cannot be read."""
+        if size not in self.decoded:
+            self.decoded[size] = read_photos(self.root, size)
+        return self.decoded[size]
 
 
 class Check(NamedTuple):
@@ -44,28 +57,40 @@ class Check(NamedTuple):
     ok: bool | None
 
 
-def checks_of(folder: Path, photos: str, drawn: bool) -> Iterator[Check]:
+def points_of(checks: Iterable[Check]) -> dict[str, float | None]:
+    """The points by part: all of them where its losses were computed and all that can be measured is as asked, 0 where
+    an optional part was not handed in, and None where the teacher decides."""
+    points: dict[str, float | None] = dict.fromkeys(POINTS)
+    by_part = {part: [check for check in checks if check.part == part] for part in POINTS}
+    for part, some in by_part.items():
+        if any(check.asked == OPTIONAL for check in some):
+            points[part] = 0.0
+        elif any(check.asked.startswith(LOSS) for check in some) and not any(check.ok is False for check in some):
+            points[part] = POINTS[part]
+    return points
+
+
+def checks_of(folder: Path, photos: Photos) -> Iterator[Check]:
     """All checks of a submission, part by part; of the optional parts, those that were handed in.
 
-    The losses are computed on ``photos``, a folder of photos, or of the stand-in set if ``drawn``; UserError if not.
+    The losses are computed on ``photos``; UserError if they cannot be read.
     """
-    for check in _checks_of(folder, photos, drawn):
+    for check in _checks_of(folder, photos):
         yield check._replace(asked=check.asked[:LONGEST], found=check.found[:LONGEST])
 
 
-def _checks_of(folder: Path, photos: str, drawn: bool) -> Iterator[Check]:
-    read = functools.cache(lambda size: read_photos(photos, size))  # the models of a submission share one size
+def _checks_of(folder: Path, photos: Photos) -> Iterator[Check]:
     seen: dict[str, str] = {}
     for file in CODE["Part 1"]:
         yield Check("Part 1", file, *_look(folder, file, look_at_code, LARGEST_CODE))
     for part, name in PARTS.items():
         files = _files(folder, name)
         if name != "MLPAE" and not any(lexists(folder / file) for file in files.values()):
-            yield Check(part, "optional", "not handed in", None)
+            yield Check(part, OPTIONAL, "not handed in", None)
             continue
         for file in CODE[part]:
             yield Check(part, file, *_look(folder, file, look_at_code, LARGEST_CODE))
-        losses = yield from _model(part, name, folder, files.pop("model"), read, drawn)
+        losses = yield from _model(part, name, folder, files.pop("model"), photos)
         yield from _log(part, name, folder, files.pop("log"), losses)
         for file in files.values():
             look = functools.partial(look_at_picture, seen=seen, name=file)
@@ -140,9 +165,7 @@ def _words(error: BaseException) -> str:
 # Models
 
 
-def _model(
-    part: str, name: str, folder: Path, file: str, read: ReadPhotos, drawn: bool
-) -> Generator[Check, None, dict[str, float]]:
+def _model(part: str, name: str, folder: Path, file: str, photos: Photos) -> Generator[Check, None, dict[str, float]]:
     """The checks of a model; returns its losses."""
     try:
         content = _read(folder, file)
@@ -164,7 +187,7 @@ def _model(
         found = f"{kinds.count('ReLU')} times ReLU, {kinds[-1] if kinds else 'nothing'} at the end"
         yield Check(part, "ReLU; output in [0, 1]", found, "ReLU" in kinds and kinds[-1] == "Sigmoid")
     try:
-        losses, why_not = _compute_losses(name, model, checkpoint, read, drawn)
+        losses, why_not = _compute_losses(name, model, checkpoint, photos)
     except (MemoryError, RuntimeError) as error:  # of NumPy and of PyTorch
         losses, why_not = {}, _words(error)
     if why_not:
@@ -172,7 +195,7 @@ def _model(
     limits = asked_losses(name)
     for which, loss in losses.items():
         limit = limits.get(which, max(limits.values()))
-        yield Check(part, f"loss on {which} photos < {limit:g}", f"{loss:.4g}, computed anew", loss < limit)
+        yield Check(part, f"{LOSS} {which} photos < {limit:g}", f"{loss:.4g}, computed anew", loss < limit)
     return losses
 
 
@@ -200,9 +223,7 @@ def _load(name: str, content: bytes) -> tuple[Any, dict | None]:
     return MLPAutoencoder(graph, min(sizes_of(graph)), []), None
 
 
-def _compute_losses(
-    name: str, model: Any, checkpoint: dict | None, read: ReadPhotos, drawn: bool
-) -> tuple[dict[str, float], str]:
+def _compute_losses(name: str, model: Any, checkpoint: dict | None, photos: Photos) -> tuple[dict[str, float], str]:
     """Losses on "train" and "valid" photos, or on "all" if the split is unknown; or why there are none."""
     if checkpoint:
         width, height = checkpoint["image_size"]
@@ -211,11 +232,11 @@ def _compute_losses(
         width = height = math.isqrt(sizes[0] // 3)
         if not sizes[0] == sizes[-1] == 3 * width * height:
             return {}, "its input and output are not square images"
-        if drawn:
+        if photos.drawn:
             return {}, "there are no photos here; give them by --data-root"
     if width * height > LARGEST_IMAGE:
         return {}, f"images of {width} x {height} pixels are too large"
-    flowers = read((width, height))
+    flowers = photos.read((width, height))
     if checkpoint:
         training, validation = flowers.split(checkpoint["settings"]["split_seed"])
         if not trained_on(checkpoint["data"]["fingerprint"], training, validation):

@@ -6,6 +6,7 @@ to the process, the checks that it has finished are kept, and its end is one mor
 
 import json
 import multiprocessing
+import pickle
 import signal
 import time
 from collections.abc import Iterator
@@ -13,18 +14,23 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from grading.checks import Check, checks_of
+from grading.checks import Check, Photos, checks_of
 from lab.errors import UserError
 
 SECONDS = 300  # on the clock: the photos are read in it, and each model computes its outputs for all of them
 BYTES = 4_000_000_000  # of memory, where the operating system can limit it
 
 
-def checks_in_process(folder: Path, photos: str, drawn: bool, seconds: float = SECONDS) -> Iterator[Check]:
+def checks_in_process(folder: Path, photos: Photos, seconds: float = SECONDS) -> Iterator[Check]:
     """``checks_of`` a submission, in a process of its own; if it does not finish them, the last one says so."""
-    context = multiprocessing.get_context("spawn")  # fork is not safe beside the threads of PyTorch
+    # Not fork, which is not safe beside the threads of PyTorch. A forkserver imports PyTorch once for all submissions.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["grading.checks"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_checks, args=(sender, folder, photos, drawn), daemon=True)
+    # As bytes: tensors would be in memory that is shared, which hostile code could change for the next submission.
+    process = context.Process(target=_send_checks, args=(sender, folder, pickle.dumps(photos)), daemon=True)
     process.start()
     sender.close()
     deadline = time.monotonic() + seconds
@@ -57,7 +63,7 @@ def _why(exit_code: int | None) -> str:
     return "out of memory" if exit_code == 3 else f"exit status {exit_code}"
 
 
-def _send_checks(sender: Connection, folder: Path, photos: str, drawn: bool) -> None:
+def _send_checks(sender: Connection, folder: Path, pickled_photos: bytes) -> None:
     """In the process: sends each check as it is found, and None at the end."""
     _limit_memory()
 
@@ -65,7 +71,7 @@ def _send_checks(sender: Connection, folder: Path, photos: str, drawn: bool) -> 
         sender.send_bytes(json.dumps(message).encode())
 
     try:
-        for check in checks_of(folder, photos, drawn):
+        for check in checks_of(folder, pickle.loads(pickled_photos)):
             send(check._asdict())
         send(None)
     except UserError as error:

@@ -3,6 +3,7 @@
 import functools
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ class UserError(Exception):
 def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
     """Decorates a script's ``main``: a UserError is printed in one line on stderr, with exit status 2.
 
-    Ctrl-C ends in one line and exit status 130. Any other exception is a bug, and keeps its traceback.
+    So is a part of the lab that a student has not written yet (``make_handout.py``). Ctrl-C ends in one line and exit
+    status 130. Any other exception is a bug, and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -29,6 +31,13 @@ def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as interrupt:
             print(str(interrupt) or "Interrupted.", file=sys.stderr)
             raise SystemExit(130) from None
+        except NotImplementedError as error:
+            if not re.match(r"Part \d", str(error)):
+                raise
+            *_, frame = traceback.extract_tb(error.__traceback__)
+            where = f"{frame.filename}, line {frame.lineno}"
+            print(f"{Path(sys.argv[0]).name}: error: {error} is not written yet ({where})", file=sys.stderr)
+            raise SystemExit(2) from None
         except (MemoryError, RuntimeError) as error:  # of NumPy, and of PyTorch
             if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
                 raise

@@ -21,6 +21,8 @@ MLP_SIZES = [256, 128, 64, 128, 256]  # between 3HW and 3HW
 
 PARTS = {"Part 2": "MLPAE", "Part 3": "AE", "Part 4": "VAE"}  # and their models; the last two are optional
 
+POINTS = {"Part 1": 12.5, "Part 2": 12.5, "Part 3": 7.5, "Part 4": 7.5}
+
 CODE = {
     "Part 1": ["autograd/BaseNode.py", "autograd/BaseGraph.py", "autograd/Nodes.py"],
     "Part 2": ["MLPAE_train_script.py"],

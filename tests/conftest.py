@@ -38,7 +38,7 @@ unix = pytest.mark.skipif(os.name == "nt", reason="needs what Unix alone has")
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {"MLPAE_train_script", "train_script", "visualization", "random_generation", "sample_quality"}
-SCRIPTS |= {"check_submission"}
+SCRIPTS |= {"check_submission", "make_handout", "check_gradients"}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Submissions to be checked: made by this lab, by the course's own classes, incomplete, damaged, forged and hostile."""
 
 import contextlib
+import csv
 import functools
 import io
 import itertools
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import types
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ import visualization
 from Autoencoder import Autoencoder
 from autograd import BaseGraph, Linear, ReLU, Sigmoid
 from data_processor import read_flowers
-from grading.checks import Check, checks_of
+from grading.checks import Check, Photos, checks_of, points_of
 from lab import handout
 from lab.checkpoint import load_checkpoint, save_checkpoint
 from lab.mlp_autoencoder import MLPAutoencoder
@@ -719,7 +721,8 @@ def test_the_table_of_a_submission(submission, flowers, capsys):
     assert "  NO  vis/train_AE.png                      missing" in lines
     assert [line for line in lines if line.startswith("Part")] == ["Part 1", "Part 2", "Part 3", "Part 4"]
     marks = [sum(line.startswith(f"  {mark}  ") for line in lines) for mark in ("ok", "NO", "? ")]
-    assert lines[-2:] == ["", "{} as asked, {} not, {} to look at yourself.".format(*marks)]
+    assert lines[-3:-1] == ["", "{} as asked, {} not, {} to look at yourself.".format(*marks)]
+    assert lines[-1] == "Points: Part 1 look, Part 2 look, Part 3 look, Part 4 0."
     assert sum(marks) == 26 and marks[2] == 11  # 6 files of code, 4 pictures, and Part 4
 
 
@@ -727,7 +730,7 @@ def test_help(capsys):
     with pytest.raises(SystemExit, match="0"):
         check_submission.main(["--help"])
     words = " ".join(capsys.readouterr().out.split())
-    assert "Checks a submission" in words and "FOLDER the submission --" not in words
+    assert "Checks submissions" in words and "a line for each --" not in words
     assert f"your photos, to compute the losses on (default: {ROOT / 'flowers'})" in words
     assert f"stand-in set, drawn if there are no photos (default: {ROOT / 'drawn_flowers'})" in words
     assert "print JSON instead of a table" in words
@@ -932,7 +935,7 @@ def in_process(flowers, tmp_path):
     """Looks at a folder in a process; gives the checks by what was asked."""
 
     def run(folder, seconds=100):
-        checks = grading.process.checks_in_process(folder, str(flowers), False, seconds)
+        checks = grading.process.checks_in_process(folder, Photos(str(flowers)), seconds)
         return {check.asked: (check.found, check.ok) for check in checks}
 
     return run
@@ -940,7 +943,7 @@ def in_process(flowers, tmp_path):
 
 def test_a_process_finds_what_this_one_finds(submission, flowers, in_process):
     folder = submission("MLPAE", "AE")
-    expected = {check.asked: (check.found, check.ok) for check in checks_of(folder, str(flowers), False)}
+    expected = {check.asked: (check.found, check.ok) for check in checks_of(folder, Photos(str(flowers)))}
     assert in_process(folder) == expected
 
 
@@ -976,7 +979,7 @@ if __name__ == "__mp_main__":
     grading.checks.look_at_picture = ends
 if __name__ == "__main__":
     seconds = 5 if {end == "hang"} else 100
-    for check in grading.process.checks_in_process(Path(sys.argv[1]), sys.argv[2], False, seconds):
+    for check in grading.process.checks_in_process(Path(sys.argv[1]), grading.checks.Photos(sys.argv[2]), seconds):
         print(check.asked, "|", check.found)
 """
     script = tmp_path / "script.py"
@@ -1010,3 +1013,168 @@ def test_errors_of_the_teachers_photos_are_errors_of_the_command(submission, tmp
     (tmp_path / "none").mkdir()
     error = fails(check_submission, [submission("MLPAE"), "--data-root", tmp_path / "none"], capsys)
     assert "0 usable photos in 0 class folders" in error
+
+
+# A class
+
+
+@pytest.fixture
+def class_of_eight(submission, course_model, tmp_path):
+    """Submissions of every sort, with a folder for each, and a file among them; handed in as for tiny photos."""
+
+    def copy(name, *models):
+        folder = tmp_path / "class" / name
+        shutil.move(submission(*models), folder)
+        return folder
+
+    (tmp_path / "class" / "8 empty").mkdir(parents=True)
+    copy("1 complete", "MLPAE", "AE", "VAE")
+    copy("2 Part 2 alone", "MLPAE")
+    (copy("3 forged log", "MLPAE") / "log" / "train_MLPAE.txt").write_text(log_of((0.001, 0.001)))
+    wrong = copy("4 wrong gradients", "MLPAE")
+    checkpoint = load_checkpoint(wrong / "models", "MLPAE")
+    checkpoint["model"].graph[-2].params[1][:] = 100  # all is white
+    save_checkpoint(checkpoint, wrong / "models" / "BestModel_MLPAE.pkl")
+    course = copy("5 course", "MLPAE")
+    (course / "models" / "BestModel_MLPAE.pkl").write_bytes(course_model[0])
+    (course / "log" / "train_MLPAE.txt").write_text(log_of((course_model[1], course_model[1])))
+    layout = copy("6 layout of 2025", "MLPAE")
+    (layout / "models").rename(layout / "model")
+    (layout / "model" / "BestModel_MLPAE.pkl").rename(layout / "model" / "Best_MLPAE.pkl")
+    hostile = copy("7 =hostile", "MLPAE")
+    (hostile / "models" / "BestModel_MLPAE.pkl").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
+    (hostile / "log" / "train_MLPAE.txt").unlink()
+    (hostile / "log" / "train_MLPAF.txt").touch()
+    (tmp_path / "class" / "9 roster.csv").touch()
+    return sorted((tmp_path / "class").iterdir())
+
+
+OF_EIGHT = {
+    "1 complete": (["look", "12.5", "7.5", "7.5"], ""),
+    "2 Part 2 alone": (["look", "12.5", "0", "0"], ""),
+    "3 forged log": (["look", "look", "0", "0"], "log and model agree: 0.001 / 0.001 and"),
+    "4 wrong gradients": (["look", "look", "0", "0"], "loss on train photos < 0.2"),
+    "5 course": (["look", "12.5", "0", "0"], ""),
+    "6 layout of 2025": (["look", "12.5", "0", "0"], ""),
+    "7 =hostile": (["look", "look", "0", "0"], "models/BestModel_MLPAE.pkl: no usable model"),
+    "8 empty": (["look", "look", "0", "0"], "autograd/BaseNode.py: missing"),
+    "9 roster.csv": (["look", "look", "look", "look"], "a folder: it is none; unpack it"),
+}
+
+
+@pytest.fixture
+def limits_of_the_class(easy, monkeypatch):
+    monkeypatch.setitem(handout.ASKED_LOSSES, "MLPAE", {"train": 0.2, "valid": 0.2})
+
+
+def test_a_class(limits_of_the_class, class_of_eight, flowers, in_this_process, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = [*map(str, class_of_eight), "--data-root", str(flowers)]
+    with pytest.raises(SystemExit, match="1"):
+        check_submission.main([*flags, "--csv", "class.csv"])
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[:9] == ["Part", "1", "Part", "2", "Part", "3", "Part", "4", "points"]
+    assert len(lines) == 9 and max(map(len, lines)) <= 120
+    for line, (name, (points, first)) in zip(lines, OF_EIGHT.items(), strict=True):
+        assert line.startswith(name[:16]) and line[16:].split()[:4] == points and first[:40] in line
+        total = sum(float(part) for part in points if part != "look")
+        wrong, unsure = map(int, line[16:].split()[5:7])
+        assert float(line[16:].split()[4]) == total and bool(wrong) is bool(first)
+        assert unsure > 0 or name == "9 roster.csv"
+    assert not (tmp_path / "executed").exists()
+
+    with pytest.raises(SystemExit, match="1"):
+        check_submission.main([*flags, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [each["folder"] for each in found] == list(map(str, class_of_eight))
+    assert [each["complete"] for each in found] == [not first for _, first in OF_EIGHT.values()]
+    for each, (points, _) in zip(found, OF_EIGHT.values(), strict=True):
+        assert each["points"] == {
+            f"Part {i}": None if some == "look" else float(some) for i, some in enumerate(points, 1)
+        }
+
+    text = (tmp_path / "class.csv").read_text(encoding="utf-8-sig")
+    head, *rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert head == ["folder", "part", "points", "mark", "asked", "found"]
+    expected = [
+        [Path(each["folder"]).name, c["part"], c["asked"], c["found"]] for each in found for c in each["checks"]
+    ]
+    assert [[row[0], row[1], row[4], row[5]] for row in rows] == expected
+    marks = [{True: "ok", False: "NO", None: "?"}[c["ok"]] for each in found for c in each["checks"]]
+    assert [row[3] for row in rows] == marks
+    points = {(row[0], row[1]): row[2] for row in rows if row[1]}
+    assert points["1 complete", "Part 2"] == "12.5" and points["3 forged log", "Part 2"] == "look"
+
+
+def test_texts_that_a_spreadsheet_would_compute(tmp_path):
+    texts = ['=HYPERLINK("x")', "+1", "-1", "@x", "\t=1", "1-1", "a=b", "=1\nb", "x, y"]
+    checks = [Check("Part 1", "a", text, True) for text in texts]
+    check_submission.write_csv([(Path("=cmd"), checks, {"Part 1": None})], tmp_path / "class.csv")
+    text = (tmp_path / "class.csv").read_text(encoding="utf-8-sig")
+    _, *rows = csv.reader(io.StringIO(text, newline=""))
+    expected = ['\'=HYPERLINK("x")', "'+1", "'-1", "'@x", "'=1", "1-1", "a=b", "'=1 b", "x, y"]
+    assert [row[5] for row in rows] == expected
+    assert {row[0] for row in rows} == {"'=cmd"} and {row[2] for row in rows} == {"look"}
+
+
+def test_points_are_for_what_can_be_measured():
+    def points(*checks):
+        return points_of([Check("Part 3", *check) for check in checks])["Part 3"]
+
+    loss, code, wrong = ("loss on train photos < 1", "0.5", True), ("AE.py", "code", None), ("log", "missing", False)
+    assert points(loss, code) == 7.5 and points(code) is None and points(loss, wrong) is None
+    assert points(("optional", "not handed in", None)) == 0 and points() is None
+    assert points(("loss on train photos < 1", "2", False)) is None
+    assert points(("losses of the model", "not computed", None), ("log", "20 epochs", True)) is None
+    assert handout.POINTS == {"Part 1": 12.5, "Part 2": 12.5, "Part 3": 7.5, "Part 4": 7.5}
+
+
+def test_photos_are_decoded_once_for_a_class(limits_of_the_class, submission, flowers, monkeypatch, capsys, tmp_path):
+    folder = submission("MLPAE")
+    shutil.copytree(folder, tmp_path / "another")
+    read, sizes = grading.checks.read_photos, []
+    monkeypatch.setattr(grading.checks, "read_photos", lambda root, size: sizes.append(size) or read(root, size))
+    monkeypatch.setattr(grading.process, "checks_in_process", checks_of)
+    check_submission.main([str(folder), str(tmp_path / "another"), "--data-root", str(flowers)])
+    assert sizes == [(24, 24), (12, 8)]  # in advance, and for these models
+
+
+def test_a_submission_cannot_change_the_photos_of_the_next(submission, flowers, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("""
+import sys
+from pathlib import Path
+import torch
+import grading.checks, grading.process
+
+def spoil(self, size):
+    flowers = read(self, size)
+    for value in vars(flowers).values():
+        if isinstance(value, torch.Tensor):
+            value.zero_()
+            print("spoiled", flush=True)
+    return flowers
+
+read = grading.checks.Photos.read
+if __name__ == "__mp_main__":
+    grading.checks.Photos.read = spoil
+if __name__ == "__main__":
+    photos = grading.checks.Photos(sys.argv[2])
+    before = photos.read((12, 8))[:][0].clone()
+    for check in grading.process.checks_in_process(Path(sys.argv[1]), photos):
+        print(check.found)
+    print(torch.equal(photos.read((12, 8))[:][0], before))
+""")
+    command = [sys.executable, str(script), str(submission("MLPAE")), str(flowers)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert "spoiled" in result.stdout and result.stdout.endswith("True\n"), result.stderr
+
+
+@unix
+def test_each_of_a_class_has_a_process_of_its_own(class_of_eight, flowers, tmp_path):
+    flags = [*class_of_eight[:1], *class_of_eight[-3:], "--data-root", flowers]
+    result = run_script("check_submission.py", *flags, cwd=tmp_path)
+    assert result.returncode == 1 and result.stderr == ""
+    assert [line[:6] for line in result.stdout.splitlines()[1:]] == ["1 comp", "7 =hos", "8 empt", "9 rost"]
+    assert not (tmp_path / "executed").exists()
