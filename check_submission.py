@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     if not args.json and len(folders) > 1:
         print_line("", [*POINTS, "points", "NO", "?", "the first that is not as asked"])
     for folder in progress(folders, "Checking", unit="submission"):
-        checks = [Check("", "a folder", "it is none; unpack it, if it is an archive", False)]
+        checks = [Check("", "a folder", "a file; unpack it, if it is an archive", False)]
         if isdir(folder):
             checks = list(checks_in_process(folder, photos))
         points = points_of(checks)
@@ -115,7 +115,7 @@ def print_summary(folder: Path, checks: list[Any], points: dict[str, float | Non
 
 def print_line(name: str, columns: list[Any]) -> None:
     *figures, words = columns
-    log(f"{one_line(name):16.16}{''.join(f'{figure:>7}' for figure in figures)}  {one_line(words):48.48}".rstrip())
+    log(f"{one_line(name):20.20}{''.join(f'{figure:>7}' for figure in figures)}  {one_line(words):48.48}".rstrip())
 
 
 def print_table(checks: list[Any]) -> None:

@@ -1058,7 +1058,7 @@ OF_EIGHT = {
     "6 layout of 2025": (["look", "12.5", "0", "0"], ""),
     "7 =hostile": (["look", "look", "0", "0"], "models/BestModel_MLPAE.pkl: no usable model"),
     "8 empty": (["look", "look", "0", "0"], "autograd/BaseNode.py: missing"),
-    "9 roster.csv": (["look", "look", "look", "look"], "a folder: it is none; unpack it"),
+    "9 roster.csv": (["look", "look", "look", "look"], "a folder: a file; unpack it"),
 }
 
 
@@ -1076,10 +1076,10 @@ def test_a_class(limits_of_the_class, class_of_eight, flowers, in_this_process, 
     assert head.split()[:9] == ["Part", "1", "Part", "2", "Part", "3", "Part", "4", "points"]
     assert len(lines) == 9 and max(map(len, lines)) <= 120
     for line, (name, (points, first)) in zip(lines, OF_EIGHT.items(), strict=True):
-        assert line.startswith(name[:16]) and line[16:].split()[:4] == points and first[:40] in line
+        assert line.startswith(name[:20]) and line[20:].split()[:4] == points and first[:40] in line
         total = sum(float(part) for part in points if part != "look")
-        wrong, unsure = map(int, line[16:].split()[5:7])
-        assert float(line[16:].split()[4]) == total and bool(wrong) is bool(first)
+        wrong, unsure = map(int, line[20:].split()[5:7])
+        assert float(line[20:].split()[4]) == total and bool(wrong) is bool(first)
         assert unsure > 0 or name == "9 roster.csv"
     assert not (tmp_path / "executed").exists()
 
