@@ -22,7 +22,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import lab.threads  # noqa: F401
+
+# isort: split
+import numpy as np  # after lab.threads, which sets the number of its threads
 
 from lab.command_line import Parser, log
 from lab.errors import UserError, one_line_errors

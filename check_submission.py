@@ -38,7 +38,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data-root", default=photos, help="your photos, to compute the losses on")
     parser.add_argument("--drawn-root", default=drawn, help="stand-in set, drawn if there are no photos")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--csv", metavar="FILE", help="write all checks to a file for a spreadsheet", **absent)
+    parser.add_argument("--csv", metavar="FILE", help="write all checks for a spreadsheet (default: no file)", **absent)
     return parser.parse_args(argv)
 
 
