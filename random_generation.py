@@ -14,8 +14,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lab.command_line import Parser, number_from_0, positive_int, seed
-from lab.defaults import AUTOENCODERS, BY_KIND, MODELS
+from lab.command_line import Parser, folder_flags, number_from_0, positive_int, say_what_is_next, seed
+from lab.defaults import AUTOENCODERS, BY_KIND, FOLDERS, MODELS
 from lab.errors import UserError, one_line_errors
 
 WITH_PRIOR = [name for name in AUTOENCODERS if name != "MLPAE"]
@@ -24,9 +24,9 @@ WITH_PRIOR = [name for name in AUTOENCODERS if name != "MLPAE"]
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Samples pictures from a trained model: random latent vectors, or noise for DDPM, are decoded.")
     absent: dict[str, Any] = {"default": argparse.SUPPRESS}
-    parser.add_argument("--model", choices=MODELS, required=True, help="which one", **absent)
-    parser.add_argument("--model-dir", default="./models", help="where the best model is")
-    parser.add_argument("--vis-dir", default="./vis", help="where the picture is saved")
+    parser.add_model(MODELS)
+    parser.add_argument("--model-dir", default=FOLDERS["model_dir"], help="where the best model is")
+    parser.add_argument("--vis-dir", default=FOLDERS["vis_dir"], help="where the picture is saved")
     parser.add_argument("--number", type=positive_int, default=10, help="number of pictures")
     parser.add_argument("--seed", type=seed, default=0, help="of the random numbers")
     parser.add_argument("--kind", help="of flower, for GAN and DDPM (default: as frequent as the photos)", **absent)
@@ -87,8 +87,10 @@ def main(argv: list[str] | None = None) -> None:
             images = model.decoder(mixture.sample(args.number))
     else:
         images = generate(model, args.number, args.seed, kinds, **options)  # model.sample, in batches
-    with atomic_write(Path(args.vis_dir, f"random_images_{name}.png")) as file:
+    path = Path(args.vis_dir, f"random_images_{name}.png")
+    with atomic_write(path) as file:
         draw_samples(images, kinds, names, file)
+    say_what_is_next([path], f"sample_quality.py{folder_flags(args, 'model_dir', 'vis_dir')}")
 
 
 if __name__ == "__main__":

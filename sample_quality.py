@@ -27,16 +27,16 @@ from pathlib import Path
 from typing import Any
 
 from lab.command_line import Parser, image_size, log, positive_int, seed
-from lab.defaults import BY_KIND, MODELS
+from lab.defaults import BY_KIND, DATA_ROOT, FOLDERS, MODELS
 from lab.errors import UserError, one_line_errors
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Measures the distance between the pictures of each model and validation photos.")
-    parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
+    parser.add_argument("--data-root", default=DATA_ROOT, help="the photos: a folder of class folders")
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="stand-in set, drawn if there are no photos")
-    parser.add_argument("--model-dir", default="./models", help="where the best models are")
-    parser.add_argument("--vis-dir", default="./vis", help="where the pictures are saved")
+    parser.add_argument("--model-dir", default=FOLDERS["model_dir"], help="where the best models are")
+    parser.add_argument("--vis-dir", default=FOLDERS["vis_dir"], help="where the pictures are saved")
     parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
     parser.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
     parser.add_argument("--number", type=positive_int, default=1000, help="number of pictures by each model, 2 or more")

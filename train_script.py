@@ -22,7 +22,7 @@ from lab.files import prepare_folder
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Trains a model of Parts 3 and 4 on photos of flowers.")
     models = [name for name in MODELS if name != "MLPAE"]
-    parser.add_argument("--model", choices=models, required=True, default=argparse.SUPPRESS, help="which one")
+    parser.add_model(models)
     parser.add_argument("--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="plain SGD: for AE and VAE")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
     add_training_flags(parser, models)

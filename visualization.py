@@ -11,19 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lab.command_line import Parser, positive_int
-from lab.defaults import AUTOENCODERS, MODELS
+from lab.command_line import Parser, folder_flags, positive_int, say_what_is_next
+from lab.defaults import AUTOENCODERS, FOLDERS, MODELS
 from lab.errors import one_line_errors
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("Draws photos above their reconstructions by a trained autoencoder, and its losses by epoch.")
-    parser.add_argument("--model", choices=MODELS, required=True, default=argparse.SUPPRESS, help="which one")
+    parser.add_model(MODELS)
     parser.add_argument("--data-root", help="the photos (default: those of the training)", default=argparse.SUPPRESS)
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="stand-in set, drawn if there are no photos")
-    parser.add_argument("--model-dir", default="./models", help="where the best model is")
-    parser.add_argument("--log-dir", default="./log", help="where the history of its losses is")
-    parser.add_argument("--vis-dir", default="./vis", help="where the pictures are saved")
+    parser.add_argument("--model-dir", default=FOLDERS["model_dir"], help="where the best model is")
+    parser.add_argument("--log-dir", default=FOLDERS["log_dir"], help="where the history of its losses is")
+    parser.add_argument("--vis-dir", default=FOLDERS["vis_dir"], help="where the pictures are saved")
     parser.add_argument("--number", type=positive_int, default=16, help="number of photos in a picture")
     return parser.parse_args(argv)
 
@@ -38,15 +38,18 @@ def main(argv: list[str] | None = None) -> None:
 
     checkpoint = load_checkpoint(args.model_dir, args.model)
     prepare_folder(args.vis_dir)
+    written = []
     if args.model in AUTOENCODERS:
-        draw_photos(args, checkpoint)
+        written += draw_photos(args, checkpoint)
     if args.model == "DDPM":
-        draw_denoising(args, checkpoint)
-    draw_losses(args, checkpoint)
+        written += draw_denoising(args, checkpoint)
+    written += draw_losses(args, checkpoint)
+    flags = folder_flags(args, "model_dir", "vis_dir")
+    say_what_is_next(written, f"random_generation.py --model {args.model}{flags}")
 
 
-def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
-    """Draws photos above their reconstructions; for a VAE, also its latent space."""
+def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:
+    """Draws photos above their reconstructions; for a VAE, also its latent space. Returns the files."""
     from data_processor import show_recover_results
     from lab.files import atomic_write
     from lab.photos import photos_of_training
@@ -54,16 +57,19 @@ def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
 
     training, validation = photos_of_training(checkpoint, args)
     model = checkpoint["model"]
+    paths = []
     for name, photos in ("train", training), ("valid", validation):
         images, _ = photos[: args.number]
-        with atomic_write(Path(args.vis_dir, f"{name}_{args.model}.png")) as file:
+        paths.append(Path(args.vis_dir, f"{name}_{args.model}.png"))
+        with atomic_write(paths[-1]) as file:
             show_recover_results(images, model.reconstruct(images), file)
     if hasattr(model, "encode"):
-        path = Path(args.vis_dir, f"latent_{args.model}.png")
-        plot_latent(f"The latent space of {args.model}", model, training, validation, path)
+        paths.append(Path(args.vis_dir, f"latent_{args.model}.png"))
+        plot_latent(f"The latent space of {args.model}", model, training, validation, paths[-1])
+    return paths
 
 
-def draw_denoising(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
+def draw_denoising(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:
     """Draws ten of the steps from noise to a picture, a row for each of up to eight kinds, and all steps of three
     pictures of each as an animation."""
     import torch
@@ -76,15 +82,17 @@ def draw_denoising(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None
     torch.manual_seed(0)
     steps = torch.stack(list(model.denoise(len(kinds), kinds)))
     shown = steps[torch.linspace(0, len(steps) - 1, 10).round().long(), ::3]
-    with atomic_write(Path(args.vis_dir, "denoising_DDPM.png")) as file:
+    paths = [Path(args.vis_dir, f"denoising_DDPM.{ending}") for ending in ("png", "gif")]
+    with atomic_write(paths[0]) as file:
         show_images(shown.transpose(0, 1).flatten(0, 1), file, columns=10)
     frames = [show_images(step, columns=9) for step in steps]
-    with atomic_write(Path(args.vis_dir, "denoising_DDPM.gif")) as file:
+    with atomic_write(paths[1]) as file:
         times = [*[120] * (len(frames) - 1), 3000]  # milliseconds
         frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return paths
 
 
-def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
+def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:
     """Draws the history of the losses, if there is one of this model."""
     from lab.handout import asked_losses
     from lab.plots import plot_losses, read_history
@@ -92,18 +100,20 @@ def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> None:
     path = Path(args.log_dir, f"history_{args.model}.csv")
     if not path.exists():
         print(f"{path}: no such history, so no picture of the losses.", file=sys.stderr)
-        return
+        return []
     history = read_history(path)
     epoch = checkpoint["epoch"]
     losses = [(row["Train Loss"], row["Valid Loss"]) for row in history[epoch - 1 : epoch]]
     if losses != [(checkpoint["train_loss"], checkpoint["valid_loss"])]:
         print(f"{path}: not the history of this model, so no picture of the losses.", file=sys.stderr)
-        return
+        return []
     asked = asked_losses(args.model, checkpoint["settings"].get("optimizer"))
     title = f"{args.model}: loss on training and on validation photos"
     if args.model == "GAN":
         title = "GAN: loss in training, and distance of pictures to photos"
-    plot_losses(title, history, epoch, asked, Path(args.vis_dir, f"loss_{args.model}.png"))
+    save_path = Path(args.vis_dir, f"loss_{args.model}.png")
+    plot_losses(title, history, epoch, asked, save_path)
+    return [save_path]
 
 
 if __name__ == "__main__":

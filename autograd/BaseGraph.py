@@ -28,7 +28,8 @@ class BaseGraph(Sequence[BaseNode]):
         return f"BaseGraph({self.nodes})"
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """x -> y, through every node in turn."""
+        """x -> y, through every node in turn; x may also be nested lists of numbers."""
+        x = np.asarray(x)
         for node in self.nodes:
             x = node.forward(x)
         return x
@@ -44,11 +45,16 @@ class BaseGraph(Sequence[BaseNode]):
 
         Raises:
             RuntimeError: a node has parameters but no gradients yet.
+            TypeError: parameters are whole numbers, which a step cannot change by a fraction.
         """
         for node in self.nodes:
             if len(node.grads) != len(node.params):
                 raise RuntimeError(f"{type(node).__name__}: optimstep before backward; call backward(grad) first")
             for param, grad in zip(node.params, node.grads, strict=True):
+                if param.dtype.kind != "f":
+                    raise TypeError(
+                        f"{type(node).__name__}: found parameters of {param.dtype}, expected float32 or float64"
+                    )
                 for some_params, their_grads in in_pieces(param, grad):
                     some_params -= lr * their_grads
 

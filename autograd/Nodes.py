@@ -46,6 +46,7 @@ class Linear(BaseNode):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         weight, bias = self.params
+        x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != len(weight):
             raise ValueError(f"Linear expects x of shape (N, {len(weight)}), found {x.shape}")
         self.saved = x

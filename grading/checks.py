@@ -35,10 +35,16 @@ OPTIONAL, LOSS = "optional", "loss on"  # what is asked: an optional part, a los
 
 
 class Photos:
-    """The teacher's photos, in a folder; ``drawn``: it is the stand-in set. Each size is decoded once."""
+    """The teacher's photos, in a folder; each size is decoded once.
 
-    def __init__(self, root: str, drawn: bool = False) -> None:
-        self.root, self.drawn = root, drawn
+    Args:
+        root: the folder.
+        drawn: whether it is the stand-in set.
+        missing: why there are no photos, "" if there are some.
+    """
+
+    def __init__(self, root: str, drawn: bool = False, missing: str = "") -> None:
+        self.root, self.drawn, self.missing = root, drawn, missing
         self.decoded: dict[tuple[int, int], FlowerDataset] = {}
 
     def read(self, size: tuple[int, int]) -> FlowerDataset:
@@ -234,6 +240,8 @@ def _compute_losses(name: str, model: Any, checkpoint: dict | None, photos: Phot
             return {}, "its input and output are not square images"
         if photos.drawn:
             return {}, "there are no photos here; give them by --data-root"
+    if photos.missing:
+        return {}, photos.missing
     if width * height > LARGEST_IMAGE:
         return {}, f"images of {width} x {height} pixels are too large"
     flowers = photos.read((width, height))

@@ -11,7 +11,7 @@ from PIL import Image
 from data_processor import FORMATS
 
 MOST_PIXELS, LONGEST_SIDE = 40_000_000, 65_535  # looked at before decoding; pictures by matplotlib can be large
-SMALLEST = 48  # pixels of a side without margins: two images of 24 x 24 pixels, one above the other
+SMALLEST = 48  # pixels of a side inside the border: two images of 24 x 24 pixels, one above the other
 FEWEST_COLORS = 8
 NOISE = 0.2  # correlation of neighbouring pixels: photos of 24 x 24 pixels have 0.7 and more
 ROWS = 256  # looked at together, so that a large picture is not copied as a whole
@@ -45,7 +45,7 @@ def _look(content: bytes, seen: dict[str, str], name: str) -> tuple[str, bool | 
 
     box = left, top, right, bottom = _without_margins(picture)
     width, height = right - left, bottom - top
-    found = f"{width} x {height} pixels without margins"
+    found = f"{width} x {height} pixels inside the border"
     if min(width, height) < SMALLEST:
         return f"{found}, expected {SMALLEST} x {SMALLEST} or more", False
     digest = hashlib.sha256(f"{width} x {height}".encode())

@@ -5,4 +5,9 @@ processes, plots, the drawn stand-in set of flowers, and the measure of sample q
 their losses and the training loops, which are in ``autograd/`` and in the files of the top level.
 """
 
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036  (before an import fails that needs it)
+    sys.exit("This lab needs Python 3.10 or later, found {}.{}.".format(*sys.version_info))
+
 import lab.threads  # noqa: F401

@@ -1,14 +1,18 @@
 """Command line of the scripts: their flags, the log on stdout, and progress bars on stderr."""
 
 import argparse
+import difflib
 import math
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from lab.defaults import DEFAULTS, Settings
+from lab.defaults import DATA_ROOT, DEFAULTS, FOLDERS, Settings
 from lab.errors import UserError
 
 quiet = False  # the flag --quiet
@@ -16,6 +20,8 @@ quiet = False  # the flag --quiet
 
 class Parser(argparse.ArgumentParser):
     """argparse with every default shown by --help, and errors in one line, with exit status 2."""
+
+    models: Sequence[str] = ()
 
     def __init__(self, description: str) -> None:
         super().__init__(
@@ -31,7 +37,29 @@ class Parser(argparse.ArgumentParser):
         del arguments.quiet
         return arguments
 
+    def add_model(self, models: Sequence[str]) -> None:
+        """Adds the flag --model, which is required, and one of ``models``."""
+        self.models = models
+
+        def model(text: str) -> str:
+            if text in models:
+                return text
+            wrong = f"found {text!r}, expected one of {', '.join(models)}"
+            if text == "MLPAE":
+                wrong += "; MLPAE is trained by MLPAE_train_script.py"
+            same = [name for name in models if name.casefold() == text.casefold()]
+            if alike := same or difflib.get_close_matches(text, models, n=1):
+                wrong += f"; did you mean {alike[0]}?"
+            raise argparse.ArgumentTypeError(wrong)
+
+        shown = "{" + ",".join(models) + "}"
+        self.add_argument(
+            "--model", type=model, metavar=shown, required=True, default=argparse.SUPPRESS, help="which one"
+        )
+
     def error(self, message: str) -> NoReturn:
+        if message.endswith("required: --model"):
+            message = f"argument --model: missing, expected one of {', '.join(self.models)}"
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
@@ -52,11 +80,11 @@ def add_training_flags(parser: Parser, models: Sequence[str]) -> None:
             default, words = argparse.SUPPRESS, f"{words} (default: {values})"
         parser.add_argument(f"--{flag}", type=kind, default=default, help=words)
 
-    parser.add_argument("--data-root", default="./flowers", help="the photos: a folder of class folders")
+    parser.add_argument("--data-root", default=DATA_ROOT, help="the photos: a folder of class folders")
     parser.add_argument("--drawn-root", default="./drawn_flowers", help="stand-in set, drawn if there are no photos")
-    parser.add_argument("--model-dir", default="./models", help="where the best model is saved")
-    parser.add_argument("--log-dir", default="./log", help="where the history of the losses is saved")
-    parser.add_argument("--vis-dir", default="./vis", help="where the pictures of --samples-every are saved")
+    parser.add_argument("--model-dir", default=FOLDERS["model_dir"], help="where the best model is saved")
+    parser.add_argument("--log-dir", default=FOLDERS["log_dir"], help="where the history of the losses is saved")
+    parser.add_argument("--vis-dir", default=FOLDERS["vis_dir"], help="where the pictures of --samples-every are saved")
     parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
     add("encoding-dim", positive_int, "size of the latent vector", if_none="3 x width x height")
     parser.add_argument("--batch-size", type=positive_int, default=16, help="images in a batch")
@@ -88,6 +116,19 @@ def fill_defaults(args: argparse.Namespace, settings: Settings) -> None:
         if field not in args:
             setattr(args, field, getattr(settings, field))
     args.patience = args.patience or args.epochs
+
+
+def say_what_is_next(written: Sequence[str | Path], command: str) -> None:
+    """Says on stderr which files were written, and which command comes next."""
+    for path in written:
+        print(f"Wrote {Path(path)}", file=sys.stderr)
+    print(f"Next: python {command}", file=sys.stderr)
+
+
+def folder_flags(args: argparse.Namespace, *fields: str) -> str:
+    """The flags of these folders, as in " --model-dir models/48", where they are not the default ones."""
+    changed = [(field, getattr(args, field)) for field in fields if getattr(args, field) != FOLDERS[field]]
+    return "".join(f" --{field.replace('_', '-')} {shlex.quote(str(value))}" for field, value in changed)
 
 
 def log(line: str) -> None:

@@ -39,6 +39,9 @@ DEFAULTS = {
     ),
 }
 
+DATA_ROOT = "./flowers"  # if no other is given, and there is none, flowers are drawn
+FOLDERS = {"model_dir": "./models", "log_dir": "./log", "vis_dir": "./vis"}
+
 MODELS = list(dict.fromkeys(name for name, _ in DEFAULTS))
 BY_KIND = ["GAN", "DDPM"]  # learn with the kind of each photo, and sample pictures of a kind
 AUTOENCODERS = [name for name in MODELS if name not in BY_KIND]

@@ -56,11 +56,17 @@ def remove_unfinished(folder: str | Path, name: str) -> None:
         leftover.unlink()
 
 
+def previous_path(path: str | Path) -> Path:
+    """Where the file of an earlier run is kept."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
 def keep_previous(path: str | Path) -> None:
     """Copies the file of an earlier run, if there is one, so that this run does not overwrite it."""
     path = Path(path)
     if path.exists():
-        previous = path.with_name(f"{path.stem}.previous{path.suffix}")
+        previous = previous_path(path)
         try:
             content = path.read_bytes()
         except OSError as error:

@@ -3,7 +3,9 @@
 import argparse
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from data_processor import FlowerDataset, create_flower_dataloaders, read_flowers
 from lab.command_line import no_progress
+from lab.defaults import DATA_ROOT
 from lab.drawn_flowers import draw_flowers
-from lab.errors import UserError
+from lab.errors import UserError, one_line
 from lab.processes import stderr_of_first_process
 
 
@@ -32,7 +35,7 @@ def load_photos(args: argparse.Namespace, device: str = "cpu") -> tuple[DataLoad
     """(training_dataloader, validation_dataloader) by the flags of a training; see ``create_flower_dataloaders``."""
     size: tuple[int, int] = args.image_size
     with stderr_of_first_process():
-        return create_flower_dataloaders(
+        training, validation = create_flower_dataloaders(
             args.batch_size,
             photos_or_drawn(args.data_root, args.drawn_root),
             *size,
@@ -43,6 +46,20 @@ def load_photos(args: argparse.Namespace, device: str = "cpu") -> tuple[DataLoad
             log_dir=args.log_dir,
             quiet=no_progress(),
         )
+        say_which_photos(training.dataset, validation.dataset)
+    return training, validation
+
+
+def say_which_photos(*parts: Any) -> None:
+    """Says on stderr in which folder the photos are, and how many of which kind; ``parts`` are FlowerDatasets."""
+    numbers = Counter[str]()
+    for part in parts:
+        numbers.update(number_by_kind(part))
+    shown = ", ".join(f"{one_line(kind)[:40]} {number}" for kind, number in islice(numbers.items(), 20))
+    kinds = f"{len(numbers)} kind{'s'[: len(numbers) > 1]}"
+    print(f"Photos in {Path(parts[0].root).absolute()}: {kinds}: {shown}.", file=sys.stderr)
+    if len(numbers) == 1:
+        print("Only one kind of flower: expected a folder of folders, one for each kind.", file=sys.stderr)
 
 
 @_file_errors()
@@ -94,6 +111,7 @@ def photos_of_training(checkpoint: dict[str, Any], args: argparse.Namespace) -> 
     they are others."""
     root = args.data_root if "data_root" in args else checkpoint["data"]["root"]
     flowers = read_photos(photos_or_drawn(root, args.drawn_root), checkpoint["image_size"])
+    say_which_photos(flowers)
     training, validation = flowers.split(checkpoint["settings"]["split_seed"])
     if not trained_on(checkpoint["data"]["fingerprint"], training, validation):
         print("These are not the photos that the model was trained on.", file=sys.stderr)
@@ -101,16 +119,23 @@ def photos_of_training(checkpoint: dict[str, Any], args: argparse.Namespace) -> 
 
 
 @_file_errors()
-def photos_or_drawn(data_root: str, drawn_root: str) -> str:
-    """``data_root`` if it exists; otherwise ``drawn_root``, where the stand-in set is drawn first, and a notice."""
+def photos_or_drawn(data_root: str, drawn_root: str, default: str = DATA_ROOT) -> str:
+    """``data_root`` if it exists; otherwise ``drawn_root``, where the stand-in set is drawn first, and a notice.
+
+    Raises:
+        UserError: ``data_root`` does not exist and is not the ``default``: somebody meant these photos.
+    """
     if Path(data_root).exists():
         return data_root
+    place = Path(data_root).absolute()
+    if data_root != default:
+        raise UserError(f"--data-root: found no folder {place}, expected one of class folders with photos")
     if not Path(drawn_root).exists():
         Path(drawn_root).parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{drawn_root}.lock"):  # another script may be drawing them
             if not Path(drawn_root).exists():
-                print(f"No photos at {data_root}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
+                print(f"No photos at {place}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
                 draw_flowers(drawn_root)
                 return drawn_root
-    print(f"No photos at {data_root}: using the drawn flowers in {drawn_root} instead.", file=sys.stderr)
+    print(f"No photos at {place}: using the drawn flowers in {drawn_root} instead.", file=sys.stderr)
     return drawn_root

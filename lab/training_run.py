@@ -13,16 +13,16 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from lab.checkpoint import CheckpointError, checkpoint_path, load_values, save_checkpoint, save_values
-from lab.command_line import log, progress
+from lab.checkpoint import CheckpointError, checkpoint_in, checkpoint_path, load_values, save_checkpoint, save_values
+from lab.command_line import folder_flags, log, progress, say_what_is_next
 from lab.defaults import BY_KIND
 from lab.errors import UserError
-from lab.files import atomic_write, keep_previous, prepare_folder, remove_unfinished
+from lab.files import atomic_write, keep_previous, prepare_folder, previous_path, remove_unfinished
 from lab.generation import draw_samples, generate, kinds_in_proportion
 from lab.handout import asked_losses
 from lab.photos import fingerprint, number_by_kind, trained_on
@@ -71,17 +71,23 @@ class TrainingRun:
         self.finished = False  # no epoch is left, or early stopping
         self._earlier_run_kept = False
         self._saved_epochs = 0
+        self.log_path = Path(args.log_dir, f"log_{name}.txt")
+        self._lines: list[str] = []  # logged before the file is open
+        self._file: IO[str] | None = None
         if "samples_every" in args:
             prepare_folder(args.vis_dir)
         shown = self.settings | {"image_size": "{}x{}".format(*args.image_size)}
-        log("Settings: " + ", ".join(f"{key} {value}" for key, value in shown.items()))
-        log(f"Data: {photos.root}, {len(photos)} training and {len(validation.dataset)} validation photos")
+        settings = "Settings: " + ", ".join(f"{key} {value}" for key, value in shown.items())
+        self._log(textwrap.fill(settings, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+        self._log(f"Data: {photos.root}, {len(photos)} training and {len(validation.dataset)} validation photos")
 
     def __enter__(self) -> "TrainingRun":
         with ExitStack() as stack:
             if rank() == 0:
                 self._lock(stack)
             self._show_in_tensorboard = self._open_tensorboard(stack)
+            if rank() == 0:
+                self._open_log(stack)
             self._bar = stack.enter_context(progress(None, f"Training {self.name}", self.args.epochs, "epoch"))
             if self.args.resume:
                 self._resume()
@@ -93,10 +99,14 @@ class TrainingRun:
             if error_type is None:
                 self.finished = True
                 self._save_epoch()
+                self._log_summary()
         if error_type is KeyboardInterrupt:
-            raise KeyboardInterrupt("Interrupted. To resume, give the same command with --resume.") from None
-        if error_type is None:
-            self._log_summary()
+            advice = "To resume, give the same command with --resume, and with >> in place of > for the log."
+            raise KeyboardInterrupt(f"Interrupted. {advice}") from None
+        if error_type is None and rank() == 0:
+            written = [self.model_path, Path(self.args.log_dir, f"history_{self.name}.csv"), self.log_path]
+            flags = folder_flags(self.args, "model_dir", "log_dir", "vis_dir")
+            say_what_is_next(written, f"visualization.py --model {self.name}{flags}")
 
     def epochs(self) -> Iterator[int]:
         """The numbers of the epochs that are left, from 1; after each, saves what is needed to resume."""
@@ -114,7 +124,7 @@ class TrainingRun:
         """
         losses = {"Train Loss": train_loss, "Valid Loss": valid_loss}
         losses |= {f"Valid {name}": value for name, value in (terms or {}).items()}
-        log(f"Epoch: {epoch}, {self._in_words(losses)}")
+        self._log(f"Epoch: {epoch}, {self._in_words(losses)}")
         if not math.isfinite(train_loss + valid_loss):
             raise SystemExit(f"Stopped: loss no longer a number in epoch {epoch}; lower --lr, now {self.args.lr:g}")
         self.history.append({"Epoch": epoch, **losses})
@@ -158,13 +168,47 @@ class TrainingRun:
         remove_unfinished(self.args.model_dir, self.name)
         remove_unfinished(self.args.log_dir, self.name)
 
+    def _open_log(self, stack: ExitStack) -> None:
+        """The log is also in a file of this run's own: one that the shell writes to is emptied by a second training."""
+        try:
+            self._file = stack.enter_context(self.log_path.open("a" if self.args.resume else "w", encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{self.log_path}: could not be written ({error.strerror}); give another folder") from None
+        for line in self._lines:
+            self._write(line)
+
+    def _log(self, line: str) -> None:
+        log(line)
+        if self._file:
+            self._write(line)
+        else:
+            self._lines.append(line)
+
+    def _write(self, line: str) -> None:
+        try:
+            print(line, file=self._file, flush=True)
+        except OSError as error:
+            raise UserError(f"{self.log_path}: could not be written ({error.strerror})") from None
+
     def _keep_earlier_run(self) -> None:
-        """Copies the files of an earlier run before they are overwritten."""
-        keep_previous(self.model_path)
-        keep_previous(self.state_path)
+        """Copies the files of an earlier run before they are overwritten, unless those copied before it are of a model
+        that was trained longer."""
+        epochs = [self._epochs_of(path) for path in (self.model_path, previous_path(self.model_path))]
+        if epochs[0] >= epochs[1]:
+            keep_previous(self.model_path)
+            keep_previous(self.state_path)
+        else:
+            print(f"Left {previous_path(self.model_path)} as it is: it was trained longer.", file=sys.stderr)
         # Tells a run that resumes before its first epoch is saved that this is done, and must not be done again.
         save_values({"begun_with": self.begun_with, "history": []}, self.state_path)
         self._earlier_run_kept = True
+
+    def _epochs_of(self, path: Path) -> int:
+        """The epochs that a model was trained for, 0 if there is none."""
+        try:
+            return checkpoint_in(path.read_bytes(), self.name)["epoch"]
+        except Exception:  # a damaged file can raise any exception
+            return 0
 
     def _open_tensorboard(self, stack: ExitStack) -> Callable[[dict[str, float]], None]:
         """A function that writes an epoch of the history for TensorBoard, if the flag is given."""
@@ -241,7 +285,7 @@ class TrainingRun:
             found = f"{self.state_path}: begun with other settings ({found})"
             raise CheckpointError(f"{found}; give those, or train without --resume")
         self._earlier_run_kept = True
-        log(f"Resumed after epoch {len(self.history)}")
+        self._log(f"Resumed after epoch {len(self.history)}")
         self._bar.update(len(self.history))
         for row in self.history:
             self._show_in_tensorboard(row)
@@ -262,13 +306,13 @@ class TrainingRun:
 
     def _log_summary(self) -> None:
         if len(self.history) < self.args.epochs:
-            log(f"Stopped early: no better model in {self.args.patience} epochs")
+            self._log(f"Stopped early: no better model in {self.args.patience} epochs")
         losses = {"Train Loss": self.best["train_loss"], "Valid Loss": self.best["valid_loss"]}
-        log(f"Best epoch: {self.best_epoch}, {self._in_words(losses)}")
+        self._log(f"Best epoch: {self.best_epoch}, {self._in_words(losses)}")
         if asked := asked_losses(self.name, self.settings.get("optimizer")):
             limits = ", ".join(f"{which} loss below {limit:g}" for which, limit in asked.items())
             met = all(self.best[f"{which}_loss"] < limit for which, limit in asked.items())
-            log(f"Asked by the handout: {limits}: {'met' if met else 'not met'}")
+            self._log(f"Asked by the handout: {limits}: {'met' if met else 'not met'}")
 
     def _in_words(self, losses: dict[str, float]) -> str:
         return ", ".join(f"{name}: {value:.{self.digits}f}" for name, value in losses.items())

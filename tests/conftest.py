@@ -75,11 +75,17 @@ def write(path, content):
         file.write(content)
 
 
+def without_notices(err):
+    """What is on stderr, but for what every script says of the photos, of the files it wrote and of what comes next."""
+    notices = "Photos in ", "Wrote ", "Next: "
+    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith(notices))
+
+
 def run(script, *arguments):
-    """Runs a script in this process; gives what it printed on stdout and on stderr."""
+    """Runs a script in this process; gives what it printed on stdout, and on stderr without notices."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         script.main([str(argument) for argument in arguments])
-    return out.getvalue(), err.getvalue()
+    return out.getvalue(), without_notices(err.getvalue())
 
 
 def run_script(name, *arguments, cwd=ROOT):
@@ -93,6 +99,7 @@ def fails(script, arguments, capsys, lines=1):
     with pytest.raises(SystemExit) as stop:
         script.main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
+    err = without_notices(err)
     assert stop.value.code == 2 and out == "" and err.count("\n") == lines and ": error: " in err
     return err
 

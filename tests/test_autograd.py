@@ -370,3 +370,23 @@ def test_a_copy_has_parameters_of_its_own_and_no_leftovers(duplicate):
 def test_autograd_needs_numpy_alone():
     code = "import sys, autograd; sys.exit(any(name in sys.modules for name in ('torch', 'PIL', 'tqdm')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_lists_of_numbers_are_taken_for_arrays():
+    graph = mlp(np.random.default_rng(0), 3, 4, 2)
+    x = [[1, 2, 3], [4, 5, 6]]
+    np.testing.assert_array_equal(graph.forward(x), graph.forward(np.array(x)))
+    np.testing.assert_array_equal(graph[0].forward(x), graph[0].forward(np.array(x)))
+    with pytest.raises(ValueError, match=r"Linear expects x of shape \(N, 3\), found \(3,\)"):
+        graph.forward([1, 2, 3])
+
+
+def test_parameters_of_whole_numbers_are_explained():
+    linear = Linear(2, 1)
+    linear.params = [np.array([[1], [2]]), np.array([0])]
+    graph = BaseGraph([linear])
+    graph.forward([[1.0, 2.0]])
+    graph.backward(np.ones((1, 1)))
+    with pytest.raises(TypeError, match="Linear: found parameters of int64, expected float32 or float64"):
+        graph.optimstep(0.1)
+    assert linear.params[0].tolist() == [[1], [2]]

@@ -19,6 +19,7 @@ from lab.photos import (
     number_by_kind,
     photos_or_drawn,
     read_photos,
+    say_which_photos,
     trained_on,
 )
 
@@ -30,7 +31,7 @@ def flags(data_root, **others):
     return argparse.Namespace(**names | numbers | others)
 
 
-def test_the_flags_of_a_training_reach_its_photos(few_photos):
+def test_the_flags_of_a_training_reach_its_photos(few_photos, monkeypatch):
     loaders = load_photos(flags(few_photos, seed=3, split_seed=4))
     expected = create_flower_dataloaders(5, few_photos, 8, 6, seed=3, split_seed=4)
     for found, wanted in zip(loaders, expected, strict=True):
@@ -38,6 +39,7 @@ def test_the_flags_of_a_training_reach_its_photos(few_photos):
         assert found.dataset.pixels.device.type == "cpu"
         for batch, wanted_batch in zip(found, wanted, strict=True):
             assert all(map(torch.equal, batch, wanted_batch))
+    monkeypatch.setattr("lab.photos.say_which_photos", lambda *_: None)  # which needs numbers
     for loader in load_photos(flags(few_photos), "meta"):
         assert loader.dataset.pixels.device.type == loader.dataset.labels.device.type == "meta"
 
@@ -171,19 +173,20 @@ def test_fingerprints_of_earlier_versions(few_photos, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_photos_come_first_and_drawn_ones_are_drawn_once(tmp_path, capsys, few_drawn):
+def test_photos_come_first_and_drawn_ones_are_drawn_once(tmp_path, capsys, few_drawn, monkeypatch):
     photos, drawn = str(tmp_path / "photos"), str(tmp_path / "new" / "folder" / "drawn")
-    assert photos_or_drawn(photos, drawn) == drawn
+    assert photos_or_drawn(photos, drawn, photos) == drawn
     assert capsys.readouterr() == ("", f"No photos at {photos}: drawing flowers into {drawn} instead.\n")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.jpg")}
     assert len(before) == sum(COUNTS.values()) == 7
-    assert photos_or_drawn(photos, drawn) == drawn
+    assert photos_or_drawn(photos, drawn, photos) == drawn
     assert capsys.readouterr() == ("", f"No photos at {photos}: using the drawn flowers in {drawn} instead.\n")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.jpg")} == before
-    loaders = load_photos(flags(photos, drawn_root=drawn))
+    monkeypatch.chdir(tmp_path)
+    loaders = load_photos(flags("./flowers", drawn_root=drawn))
     assert {loader.dataset.root for loader in loaders} == {drawn} and capsys.readouterr().err
     (tmp_path / "photos").mkdir()
-    assert photos_or_drawn(photos, drawn) == photos
+    assert photos_or_drawn(photos, drawn, photos) == photos
     assert photos_or_drawn(photos, str(tmp_path / "none")) == photos
     assert capsys.readouterr() == ("", "") and not (tmp_path / "none").exists()
 
@@ -191,7 +194,7 @@ def test_photos_come_first_and_drawn_ones_are_drawn_once(tmp_path, capsys, few_d
 def test_what_another_script_is_drawing_is_waited_for(tmp_path, capsys, few_drawn):
     photos, drawn = str(tmp_path / "photos"), tmp_path / "drawn"
     results = []
-    waiting = threading.Thread(target=lambda: results.append(photos_or_drawn(photos, str(drawn))))
+    waiting = threading.Thread(target=lambda: results.append(photos_or_drawn(photos, str(drawn), photos)))
     with FileLock(f"{drawn}.lock"):
         waiting.start()
         waiting.join(0.3)
@@ -205,4 +208,26 @@ def test_what_another_script_is_drawing_is_waited_for(tmp_path, capsys, few_draw
 def test_flowers_that_cannot_be_drawn(tmp_path, few_drawn):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
-        photos_or_drawn(str(tmp_path / "photos"), str(tmp_path / "file" / "drawn"))
+        photos_or_drawn("photos", str(tmp_path / "file" / "drawn"), "photos")
+
+
+def test_a_folder_that_was_given_and_is_not_there(tmp_path, monkeypatch):
+    """Nothing is drawn in its place: that is for the default folder alone."""
+    monkeypatch.chdir(tmp_path)
+    message = f"^--data-root: found no folder {tmp_path / 'photos'}, expected one of class folders with photos$"
+    with pytest.raises(UserError, match=message):
+        photos_or_drawn("photos", "drawn")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_which_photos_they_are(few_photos, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    load_photos(flags("few photos"))
+    assert capsys.readouterr() == ("", f"Photos in {few_photos}: 2 kinds: rose 10, tulip 10.\n")
+    (few_photos / "rose" / "1.jpg").unlink()
+    (few_photos / "tulip").rename(few_photos / ".tulip")
+    say_which_photos(read_flowers("few photos", 8, 8))
+    shown = f"Photos in {few_photos}: 1 kind: rose 9.\n"
+    assert (
+        capsys.readouterr().err == f"{shown}Only one kind of flower: expected a folder of folders, one for each kind.\n"
+    )

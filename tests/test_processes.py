@@ -52,7 +52,7 @@ def test_two_processes_learn_what_one_does(name, optimizer, few_photos, tmp_path
     assert epochs == [str(epoch) for epoch in range(1, 13)]  # one log
     assert both.stdout.count("Settings: ") == both.stdout.count("Best epoch: ") == 1
     made = {file.name for folder in ("models", "log") for file in (two / folder).iterdir()}
-    files = {f"BestModel_{name}.pth", f"LastEpoch_{name}.pth", f"history_{name}.csv"}
+    files = {f"BestModel_{name}.pth", f"LastEpoch_{name}.pth", f"history_{name}.csv", f"log_{name}.txt"}
     assert made == files | {f".BestModel_{name}.lock", f".history_{name}.lock"}
     assert load_checkpoint(two / "models", name)["valid_loss"] == min(row[2] for row in found)
 

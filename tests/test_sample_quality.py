@@ -119,7 +119,7 @@ def test_defaults(few_photos, tmp_path, monkeypatch, capsys):
         out, err = capsys.readouterr()
         outs.append(out)
     assert outs[0] == outs[1] and "| AE " in out
-    assert "No photos at ./flowers: using the drawn flowers in ./drawn_flowers instead.\n" in err
+    assert f"No photos at {tmp_path / 'flowers'}: using the drawn flowers in ./drawn_flowers instead.\n" in err
     assert "models/BestModel_VAE.pth: no such checkpoint, left out.\n" in err
     assert (tmp_path / "vis" / "nearest_AE.png").exists()
     (tmp_path / "drawn_flowers").rename("flowers")

@@ -192,7 +192,7 @@ def test_all_that_is_asked(easy, submission, check):
     assert status == 0 and {ok for _, ok in found.values()} == {True, None}
     # Code and pictures are for the teacher to look at.
     assert {asked.rpartition(".")[2] for asked, (_, ok) in found.items() if ok is None} == {"py", "png"}
-    assert found["vis/random_images_VAE.png"][0].endswith(" pixels without margins: look at it")
+    assert found["vis/random_images_VAE.png"][0].endswith(" pixels inside the border: look at it")
     for part, name in handout.PARTS.items():
         _, found = check(folder, part)
         checkpoint = load_checkpoint(folder / "models", name)
@@ -320,7 +320,7 @@ def test_limits_on_the_sizes_of_files(tmp_path, check):
     large = {file: found.pop(file) for file, size in sizes.items() if size % 10}
     assert set(large.values()) == {("no file, or too large", False)}
     assert found["autograd/Nodes.py"] == ("no code in it", False)
-    assert found["vis/valid_MLPAE.png"] == ("0 x 0 pixels without margins, expected 48 x 48 or more", False)
+    assert found["vis/valid_MLPAE.png"] == ("0 x 0 pixels inside the border, expected 48 x 48 or more", False)
 
 
 def test_an_empty_folder_and_none(tmp_path, check, capsys):
@@ -660,17 +660,36 @@ def test_a_model_of_the_courses_own_classes(easy, submission, check, course_mode
     assert not check(folder)[1]["log and model agree"][1]
 
 
-def test_without_photos_a_model_of_the_courses_own_is_not_measured(submission, course_model, flowers, capsys):
+def test_without_photos_a_model_of_the_courses_own_is_not_measured(
+    submission, course_model, flowers, capsys, tmp_path, monkeypatch
+):
     folder = submission("MLPAE", "AE")
+    monkeypatch.setattr(check_submission, "LAB", tmp_path / "lab")
     (folder / "models" / "BestModel_MLPAE.pkl").write_bytes(course_model[0])
     with pytest.raises(SystemExit, match="1"):
-        check_submission.main([str(folder), "--json", "--data-root", "none", "--drawn-root", str(flowers)])
+        check_submission.main([str(folder), "--json", "--drawn-root", str(flowers)])
     out, err = capsys.readouterr()
     found = {(c["part"], c["asked"]): (c["found"], c["ok"]) for c in json.loads(out)["checks"]}
     why = "not computed: there are no photos here; give them by --data-root"
     assert found["Part 2", "losses of the model"] == (why, None) and ("Part 2", "log and model agree") not in found
     assert found["Part 3", "log and model agree"][1]  # a checkpoint tells which photos it was trained on
     assert f"using the drawn flowers in {flowers} instead" in err
+
+
+def test_where_flowers_cannot_be_drawn_the_rest_is_looked_at(submission, tmp_path, capsys, monkeypatch):
+    """Without photos, in a folder without the right to write."""
+    (tmp_path / "lab").touch()
+    monkeypatch.setattr(check_submission, "LAB", tmp_path / "lab")
+    for folders in ([submission("MLPAE")], [tmp_path / "submission", tmp_path / "submission"]):
+        with pytest.raises(SystemExit, match="1"):
+            check_submission.main([*map(str, folders), "--json"])
+        found = json.loads(capsys.readouterr().out)
+        for each in [found] if len(folders) == 1 else found:
+            checks = {check["asked"]: (check["found"], check["ok"]) for check in each["checks"]}
+            words, ok = checks["losses of the model"]
+            assert words.startswith("not computed: ") and str(tmp_path / "lab") in words and ok is None
+            assert checks["models/BestModel_MLPAE.pkl"][1] and checks["log/train_MLPAE.txt"][1]
+            assert each["points"]["Part 2"] is None
 
 
 def test_texts_of_a_submission_are_shortened(tmp_path, check):
@@ -789,7 +808,7 @@ def test_never_the_students_own_copy(submission, flowers, tmp_path, capsys, monk
     monkeypatch.setattr("lab.photos.photos_or_drawn", lambda *roots: drawn.append(roots) or roots[0])
     monkeypatch.setattr(grading.process, "checks_in_process", lambda *_, **__: [])
     check_submission.main([str(folder)])
-    assert drawn == [(str(tmp_path / "lab" / "flowers"), str(tmp_path / "lab" / "drawn_flowers"))]
+    assert drawn == [(default := str(tmp_path / "lab" / "flowers"), str(tmp_path / "lab" / "drawn_flowers"), default)]
 
 
 # Nothing outside the folder is read

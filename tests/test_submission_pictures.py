@@ -42,7 +42,7 @@ def photo(height=54, width=418, seed=0, mode="RGB"):
 @pytest.mark.parametrize("path", sorted(ROOT.glob("vis/**/*.png")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_our_own_pictures(path):
     words, ok = look(path.read_bytes())
-    assert re.fullmatch(r"\d+ x \d+ pixels without margins: look at it", words) and ok is None
+    assert re.fullmatch(r"\d+ x \d+ pixels inside the border: look at it", words) and ok is None
 
 
 def test_margins():
@@ -62,11 +62,11 @@ def test_margins():
     ):
         words, ok = look(pixels)
         if min(width, height) >= 48:
-            assert (words, ok) == (f"{width} x {height} pixels without margins: look at it", None)
+            assert (words, ok) == (f"{width} x {height} pixels inside the border: look at it", None)
         else:
-            assert (words, ok) == (f"{width} x {height} pixels without margins, expected 48 x 48 or more", False)
+            assert (words, ok) == (f"{width} x {height} pixels inside the border, expected 48 x 48 or more", False)
     gray = look(page[..., 0])
-    assert gray == ("418 x 54 pixels without margins, all gray: look at it", None)
+    assert gray == ("418 x 54 pixels inside the border, all gray: look at it", None)
 
 
 def test_formats():
@@ -91,7 +91,7 @@ def test_the_same_picture_twice():
     assert look(page, seen, "vis/train_AE.png")[1] is None
     for again, options in (page, {}), (other, {}), (other, {"format": "TIFF"}), (page[50:], {"compress_level": 0}):
         assert look(again, seen, "vis/valid_AE.png", **options) == (
-            "418 x 54 pixels without margins, the same picture as vis/train_AE.png",
+            "418 x 54 pixels inside the border, the same picture as vis/train_AE.png",
             False,
         )
     page[120, 300] ^= 1
@@ -104,16 +104,16 @@ def test_pictures_that_cannot_be_photos():
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (200, 300, 3), np.uint8)
     assert look(noise) == (
-        "300 x 200 pixels without margins, of noise: neighbouring pixels have nothing in common",
+        "300 x 200 pixels inside the border, of noise: neighbouring pixels have nothing in common",
         False,
     )
     assert look(noise, format="JPEG", quality=95)[1] is False
     flat = np.zeros((200, 300, 3), np.uint8)
-    assert look(flat) == ("0 x 0 pixels without margins, expected 48 x 48 or more", False)
+    assert look(flat) == ("0 x 0 pixels inside the border, expected 48 x 48 or more", False)
     flat[50:150, 50:250] = 255
-    assert look(flat) == ("200 x 100 pixels without margins, in 1 colours", False)
+    assert look(flat) == ("200 x 100 pixels inside the border, in 1 colours", False)
     flat[70:90, 70:90], flat[100:110, 100:110] = (255, 0, 0), (0, 0, 255)
-    assert look(flat) == ("200 x 100 pixels without margins, in 3 colours", False)
+    assert look(flat) == ("200 x 100 pixels inside the border, in 3 colours", False)
 
 
 def test_small_images_that_are_not_enlarged_are_no_noise():

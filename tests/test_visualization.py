@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import defaults_in_help, fails, pixels_of, saved_model
+from conftest import defaults_in_help, fails, pixels_of, saved_model, without_notices
 from PIL import Image
 from torch import nn
 
@@ -22,7 +22,7 @@ HISTORY = "Epoch,Train Loss,Valid Loss\n1,0.05,0.04\n2,0.02,0.01\n3,0.01,0.015\n
 
 @pytest.fixture
 def look(few_photos, tmp_path, capsys):
-    """Runs visualization.py on what is in the folders; gives stderr."""
+    """Runs visualization.py on what is in the folders; gives stderr without notices."""
     places = [f"--{place}-dir={tmp_path / place}" for place in ("model", "log", "vis")]
     (tmp_path / "log").mkdir()
 
@@ -32,7 +32,7 @@ def look(few_photos, tmp_path, capsys):
         visualization.main(["--model", name, *places, *map(str, flags)])
         out, err = capsys.readouterr()
         assert out == ""
-        return err
+        return without_notices(err)
 
     return run
 
@@ -165,12 +165,16 @@ def test_a_history_of_another_model(losses, look, few_photos, tmp_path):
         assert (tmp_path / "vis" / "loss_GAN.png").exists() == (not parts)
 
 
+NO_FINGERPRINT = {"fingerprint": "0" * 32, "kinds": {"rose": 8, "tulip": 8}}
+
+
 def test_no_history(few_photos, tmp_path, capsys):
     saved_model("GAN", few_photos, tmp_path / "model")
     where = ["--model-dir", str(tmp_path / "model"), "--vis-dir", str(tmp_path / "vis"), "--log-dir", str(tmp_path)]
     visualization.main(["--model", "GAN", *where])
     path = tmp_path / "history_GAN.csv"
-    assert capsys.readouterr() == ("", f"{path}: no such history, so no picture of the losses.\n")
+    out, err = capsys.readouterr()
+    assert (out, without_notices(err)) == ("", f"{path}: no such history, so no picture of the losses.\n")
     assert list((tmp_path / "vis").iterdir()) == []
 
 
@@ -181,19 +185,25 @@ def test_defaults(few_photos, tmp_path, monkeypatch, capsys):
     (tmp_path / "log" / "history_AE.csv").write_text(HISTORY)
     visualization.main(["--model", "AE"])
     random_generation.main(["--model", "AE"])
-    assert capsys.readouterr() == ("", "")
+    out, err = capsys.readouterr()
+    assert (out, without_notices(err)) == ("", "")
     drawn = sorted(path.name for path in (tmp_path / "vis").iterdir())
     assert drawn == ["loss_AE.png", "random_images_AE.png", "train_AE.png", "valid_AE.png"]
     few_photos.rename("drawn_flowers")
+    saved_model("AE", "drawn_flowers", tmp_path / "models", data={"root": "./flowers"} | NO_FINGERPRINT)
     visualization.main(["--model", "AE"])
-    assert capsys.readouterr().err == "No photos at few photos: using the drawn flowers in ./drawn_flowers instead.\n"
+    message = f"No photos at {tmp_path / 'flowers'}: using the drawn flowers in ./drawn_flowers instead.\n"
+    assert message in capsys.readouterr().err
+    saved_model("AE", "drawn_flowers", tmp_path / "models", data={"root": "elsewhere"} | NO_FINGERPRINT)
+    error = fails(visualization, ["--model", "AE"], capsys)
+    assert f"--data-root: found no folder {tmp_path / 'elsewhere'}, expected one of class folders" in error
 
 
 @pytest.mark.parametrize("script", [visualization, random_generation])
 def test_mistakes(script, tmp_path, capsys):
     where = ["--model-dir", tmp_path, "--vis-dir", tmp_path / "vis"]
-    assert "required: --model" in fails(script, where, capsys)
-    assert "invalid choice: 'GPT'" in fails(script, [*where, "--model", "GPT"], capsys)
+    assert "argument --model: missing, expected one of MLPAE, AE" in fails(script, where, capsys)
+    assert "found 'GPT', expected one of MLPAE, AE" in fails(script, [*where, "--model", "GPT"], capsys)
     assert "--number: found '0', expected a whole number from 1 up" in fails(script, ["--number", "0"], capsys)
     assert "BestModel_AE.pth: no such checkpoint" in fails(script, [*where, "--model", "AE"], capsys)
     assert not (tmp_path / "vis").exists()
@@ -293,7 +303,7 @@ def test_random_pictures_by_a_mixture_fitted_to_the_training_photos(name, few_ph
     (tmp_path / "moved" / "rose").rename(tmp_path / "moved" / "violet")
     capsys.readouterr()
     random_generation.main([*where, "--prior", "gmm", "--data-root", str(tmp_path / "moved")])
-    assert capsys.readouterr().err == "These are not the photos that the model was trained on.\n"
+    assert without_notices(capsys.readouterr().err) == "These are not the photos that the model was trained on.\n"
 
 
 @pytest.mark.parametrize(
