@@ -66,7 +66,7 @@ def VAE_loss_terms(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> tu
         images: (N, 3, H, W) in [0, 1].
 
     Raises:
-        ValueError: the reconstructed images are not of the shape of the images.
+        ValueError: the reconstructed images, or those of each sample, are not of the shape of the images.
     """
     reconstructed, mu, log_var = outputs
     if reconstructed.shape[-images.ndim :] != images.shape:

@@ -6,8 +6,7 @@ For each node it says which gradient is wrong, at which entry, what it is, what 
 often comes from. It takes the nodes of this lab (``grads``) and of the course's framework (``grad``, ``cache``).
 ``python check_gradients.py FOLDER`` checks FOLDER/autograd.
 
-It runs the code in that folder. It is for your own code: a teacher reads a submission, or has ``check_submission.py``
-look at it, which runs nothing.
+It runs the code in that folder, so use it on your own alone.
 """
 
 import argparse
@@ -164,10 +163,11 @@ def check_linear(cls: Any) -> None:
     node.params = [np.zeros(param.shape) for param in kept]
     reads_params = not np.any(forward(node, x))  # or it has them under other names as well, and computes with those
     node.params = [param.astype(np.float64) for param in kept] if reads_params else kept
-    compare("forward", forward(node, x), x @ weight + bias)
+    compare("forward", forward(node, x), x @ weight + bias, [(x @ weight, "the bias is missing")])
     of_weight = [
         (x.T @ grad / N, "a mean over the batch in place of the sum"),
         (x.T @ np.ones_like(grad), "the chain rule is missing: multiply by grad"),
+        (grad.sum(0), "this is dL/db: the gradients are in the order of params"),
     ]
     of_bias = [
         (grad, "the sum over the batch is missing"),
@@ -186,7 +186,11 @@ def check_activation(cls: Any, function: Callable[[Array], Array], reasons: Call
     x, grad = rng.standard_normal((2, N, IN_DIM))
     x += 0.1 * np.sign(x)  # away from the kink of ReLU
     node = cls()
-    compare("forward", forward(node, x), function(x))
+    given = x.copy()
+    y = node.forward(given)
+    if not np.array_equal(given, x):
+        raise Wrong("forward changes the array x that it is given: it should make a new one")
+    compare("forward", y, function(x), [(function(-x), "the sign of x"), (np.exp(-x), "1 / (1 + ...) is missing")])
     check_backward(node, x, grad, {}, reasons(x, grad))
 
 
@@ -196,6 +200,7 @@ def of_relu(x: Array, grad: Array) -> Reasons:
         (grad * (x < 0), "the mask is of the wrong side: the gradient passes where x is positive"),
         (x > 0, "the chain rule is missing: multiply the mask by grad"),
         (grad * np.maximum(x, 0), "multiplied by y, and not by a mask of 0 and 1"),
+        (grad * x, "multiplied by x, and not by a mask of 0 and 1"),
         (grad * (grad > 0), "the mask is that of grad; it should be that of x"),
         (np.maximum(x, 0), "this is y, and not the gradient"),
     ]
@@ -278,21 +283,27 @@ def check_backward(node: Any, x: Array, grad: Array, params: dict[str, Reasons],
             raise Wrong("a second backward gives other gradients: they accumulate, and should be replaced")
 
 
-class Product:
-    """A node for the check of the graph, y = x W, with the names of this lab and of the course."""
+class Step:
+    """A node for the check of the graph, y = (x + p)^2 or y = -x, with the names of this lab and of the course.
 
-    def __init__(self, weight: Array) -> None:
-        self.params, self.name = [weight], "product"
+    Attributes:
+        calls: where backward was called, the numbers of the nodes; shared by all nodes.
+    """
+
+    def __init__(self, number: int, calls: list[int], *params: Array) -> None:
+        self.number, self.calls, self.params, self.name = number, calls, list(params), "step"
         self.grads: list[Array] = []
         self.grad, self.cache = self.grads, self.grads
 
     def forward(self, x: Array, *_: Any) -> Array:
-        self.x = x
-        return x @ self.params[0]
+        self.sum = sum(self.params, x)
+        return self.sum**2 if self.params else -x
 
     def backward(self, grad: Array, *_: Any) -> Array:
-        self.grads[:] = [self.x.T @ grad]
-        return grad @ self.params[0].T
+        self.calls.append(self.number)
+        dx = 2 * self.sum * grad if self.params else -grad
+        self.grads[:] = [dx] * len(self.params)
+        return dx
 
     def flush(self) -> None:
         self.grads.clear()
@@ -300,36 +311,37 @@ class Product:
 
 def check_graph(cls: Any) -> None:
     rng = np.random.default_rng(0)
-    weights = [rng.standard_normal((IN_DIM, 6)), rng.standard_normal((6, OUT_DIM))]
-    x, grad = rng.standard_normal((N, IN_DIM)), rng.standard_normal((N, OUT_DIM))
-    nodes = [Product(weight.copy()) for weight in weights]
+    x, grad, *params = rng.standard_normal((4, N, IN_DIM))
+    calls: list[int] = []
+    nodes = [Step(0, calls, params[0].copy()), Step(1, calls), Step(2, calls, params[1].copy())]
     graph = cls(nodes)
-    compare("forward", graph.forward(x.copy()), x @ weights[0] @ weights[1])
-    try:
-        dx = graph.backward(grad.copy())
-    except ValueError as error:
-        if "matmul" not in str(error):
-            raise
-        if nodes[1].grads:
-            raise Wrong("backward: give each node what the node after it returned") from None
-        raise Wrong("backward goes through the nodes in the order of forward: it should be the reverse") from None
-    expected = [x.T @ grad @ weights[1].T, (x @ weights[0]).T @ grad]
-    reached = [node for node in nodes if node.grads]
-    if len(reached) != 2:
-        raise Wrong(f"backward reached {len(reached)} of 2 nodes: call backward of each")
-    for i, name in enumerate(("first", "second")):
-        compare(f"dL/dW of the {name} of two nodes", nodes[i].grads[0], expected[i])
-    compare("what backward returns, dL/dx", dx, grad @ weights[1].T @ weights[0].T)
-    graph.optimstep(0.1)
-    for i, name in enumerate(("first", "second")):
-        before, step = weights[i], 0.1 * expected[i]
+
+    def loss() -> float:
+        return float(np.sum(grad * ((-((x + params[0]) ** 2)) + params[1]) ** 2))
+
+    compare("forward", graph.forward(x.copy()), (-((x + params[0]) ** 2) + params[1]) ** 2)
+    dx = graph.backward(grad.copy())
+    if calls != [2, 1, 0]:
+        order = ", ".join(map(str, calls)) or "none"
+        raise Wrong(f"backward calls nodes {order} of 0, 1, 2: it should be each, in the reverse order, 2, 1, 0")
+    expected = [numerical_gradient(loss, param, coarse=False) for param in params]
+    for i, right in zip((2, 0), reversed(expected), strict=True):
         reasons = [
-            (before, "nothing has changed: param -= lr * grad changes the array, param = param - lr * grad does not"),
+            (2 * nodes[i].sum * grad, "each node is to be given what the next one returned"),
+            (2 * nodes[i].sum, "it was given ones, in place of grad or what the next node returned"),
+        ]
+        compare(f"dL/dparam of node {i} of 0, 1, 2", nodes[i].grads[0], right, reasons)
+    compare("what backward returns, dL/dx", dx, numerical_gradient(loss, x, coarse=False))
+    graph.optimstep(0.1)
+    for i, before, right in zip((0, 2), params, expected, strict=True):
+        step = 0.1 * right
+        reasons = [
+            (before, "nothing has changed: param -= ... changes an array, param = param - ... makes another"),
             (before + step, "the sign: a step goes against the gradient"),
-            (before - expected[i], "lr is missing"),
+            (before - right, "lr is missing"),
             (-step, "the parameter is replaced by the step, in place of changed by it"),
         ]
-        compare(f"after optimstep, W of the {name} of two nodes", nodes[i].params[0], before - step, reasons)
+        compare(f"after optimstep, the parameter of node {i}", nodes[i].params[0], before - step, reasons)
 
 
 # Comparisons
@@ -359,11 +371,11 @@ def _coarse(found: Any) -> bool:
 def compare(what: str, found: Any, expected: Any, reasons: Reasons = ()) -> None:
     """Raises Wrong, with the entry that differs most, unless both are the same but for rounding."""
     if found is None:
-        raise Wrong(f"{what}: there is none; backward returns dL/dx, and fills the list of gradients")
+        raise Wrong(f"{what}: there is none; forward returns y, backward returns dL/dx and fills the list of gradients")
     found, expected = np.asarray(found), np.asarray(expected)
     tolerance = (1e-2 if _coarse(found) or _coarse(expected) else 1e-6) * max(float(np.abs(expected).max()), 1e-3)
     found = found if found.dtype.kind == "f" else found.astype(np.float64)
-    if _without_leading_ones(found.shape) == _without_leading_ones(expected.shape):
+    if found.shape in (expected.shape, _without_leading_ones(expected.shape)):
         found = found.reshape(expected.shape)
         wrong = ~(np.abs(found - expected) <= tolerance)
         if not wrong.any():
@@ -375,6 +387,8 @@ def compare(what: str, found: Any, expected: Any, reasons: Reasons = ()) -> None
         words += f"; {wrong.sum()} of {wrong.size} entries are wrong" if index else ""
     else:
         words = f"{what}: found an array of shape {found.shape}, expected {expected.shape}"
+        if _without_leading_ones(found.shape) == expected.shape:
+            raise Wrong(f"{words}, that of the parameter.\nOften: keepdims.")
     known = [*reasons, (expected.T, "it is transposed")]
     known += [(factor * expected, reason) for factor, reason in FACTORS]
     for value, reason in known:
@@ -395,7 +409,7 @@ FACTORS = [
 
 
 def _without_leading_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """(1, 3) -> (3,): a bias may be either, since both are added to each row."""
+    """(1, 3) -> (3,): a gradient (3,) can be subtracted from a parameter (1, 3), though not the other way round."""
     return shape if not shape or shape[0] != 1 else _without_leading_ones(shape[1:])
 
 

@@ -15,7 +15,7 @@ class UserError(Exception):
 def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
     """Decorates a script's ``main``: a UserError is printed in one line on stderr, with exit status 2.
 
-    So is a part of the lab that a student has not written yet (``make_handout.py``). Ctrl-C ends in one line and exit
+    So is a part of the lab that a student has not written yet. Ctrl-C ends in one line and exit
     status 130. Any other exception is a bug, and keeps its traceback.
     """
 

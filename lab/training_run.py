@@ -97,6 +97,8 @@ class TrainingRun:
     def __exit__(self, error_type: Any, error: Any, traceback: Any) -> None:
         with self._stack:
             if error_type is None:
+                if not self.best:
+                    raise RuntimeError("no model was saved: call run.save_best when an epoch is the best so far")
                 self.finished = True
                 self._save_epoch()
                 self._log_summary()
@@ -115,6 +117,8 @@ class TrainingRun:
             if hasattr(self.loader.sampler, "set_epoch"):  # a DistributedSampler, which shuffles by the epoch
                 self.loader.sampler.set_epoch(epoch)
             yield epoch
+            if len(self.history) < epoch:
+                raise RuntimeError(f"epoch {epoch} was not logged: call run.log in each epoch")
             self._save_epoch()
 
     def log(self, epoch: int, train_loss: float, valid_loss: float, terms: dict[str, float] | None = None) -> None:
@@ -311,7 +315,7 @@ class TrainingRun:
         self._log(f"Best epoch: {self.best_epoch}, {self._in_words(losses)}")
         if asked := asked_losses(self.name, self.settings.get("optimizer")):
             limits = ", ".join(f"{which} loss below {limit:g}" for which, limit in asked.items())
-            met = all(self.best[f"{which}_loss"] < limit for which, limit in asked.items())
+            met = all(0 < self.best[f"{which}_loss"] < limit for which, limit in asked.items())
             self._log(f"Asked by the handout: {limits}: {'met' if met else 'not met'}")
 
     def _in_words(self, losses: dict[str, float]) -> str:

@@ -185,7 +185,12 @@ ERRORS = [
     ("self.cache[-1].T @ grad", "self.cache[-1].T @ (0 * grad + 1)", "Linear", "dL/dW.*chain rule is missing"),
     ("self.cache[-1].T @ grad", "-self.cache[-1].T @ grad", "Linear", "dL/dW.*Often: the sign"),
     ("self.grad.append(grad.sum(axis=0))", "pass", "Linear", "after backward there are 1 gradients, expected 2"),
-    ("return grad @ self.params[0].T", "pass", "Linear", "dL/dx: there is none; backward returns dL/dx"),
+    (
+        "return grad @ self.params[0].T",
+        "pass",
+        "Linear",
+        "dL/dx: there is none; forward returns y, backward returns dL/dx",
+    ),
     ("grad @ self.params[0].T", "grad @ self.params[0]", "Linear", r"Nodes.py, line 17: .*ValueError.*a transpose is"),
     (
         "return grad @ self.params[0].T",
@@ -196,6 +201,18 @@ ERRORS = [
     ("return X @ self.params[0] + self.params[1]", "return X @ self.params[0]", "Linear", r"forward\[\d, \d\]: found"),
     ("return X @ self.params[0] + self.params[1]", "pass", "Linear", "forward returns nothing"),
     ("class Linear", "class Other", "Linear", "no such class in Nodes.py"),
+    (
+        "return X @ self.params[0] + self.params[1]",
+        "return X @ self.params[0]",
+        "Linear",
+        "forward.*the bias is missing",
+    ),
+    (
+        "self.grad.append(self.cache[-1].T @ grad)",
+        "self.grad.append(grad.sum(axis=0))",
+        "Linear",
+        "in the order of params",
+    ),
     # ReLU
     ("grad * (self.cache[-1] > 0)", "grad", "ReLU", "the mask is missing"),
     ("grad * (self.cache[-1] > 0)", "grad * (self.cache[-1] < 0)", "ReLU", "the mask is of the wrong side"),
@@ -203,9 +220,18 @@ ERRORS = [
     ("grad * (self.cache[-1] > 0)", "grad * np.clip(self.cache[-1], 0, None)", "ReLU", "multiplied by y"),
     ("grad * (self.cache[-1] > 0)", "grad * (grad > 0)", "ReLU", "the mask is that of grad"),
     ("grad * (self.cache[-1] > 0)", "np.clip(self.cache[-1], 0, None)", "ReLU", "this is y, and not the gradient"),
+    ("grad * (self.cache[-1] > 0)", "grad * self.cache[-1]", "ReLU", "multiplied by x, and not by a mask"),
+    (
+        "self.cache.append(X)\n        return np.clip(X, 0, None)",
+        "X[X < 0] = 0\n        return X",
+        "ReLU",
+        "changes the array x",
+    ),
     ("grad * (self.cache[-1] > 0)", "0 * grad", "ReLU", "it is 0: it has not been computed"),
     ("np.clip(X, 0, None)", "np.clip(X, None, 0)", "ReLU", r"forward\[\d, \d\]: found .*, expected"),
     # Sigmoid
+    ("1 / (1 + np.exp(-X))", "1 / (1 + np.exp(X))", "Sigmoid", "forward.*the sign of x"),
+    ("1 / (1 + np.exp(-X))", "np.exp(-X)", "Sigmoid", "forward.*is missing"),
     ("grad * self.cache[-1] * (1 - self.cache[-1])", "self.cache[-1] * (1 - self.cache[-1])", "Sigmoid", "chain rule"),
     ("grad * self.cache[-1] * (1 - self.cache[-1])", "grad * self.cache[-1]", "Sigmoid", "the factor 1 - y is missing"),
     (
@@ -265,14 +291,21 @@ def test_common_errors_are_named(old, new, node, words, check, of_the_course):
 
 
 GRAPH_ERRORS = [
-    ("reversed(self)", "self", "in the order of forward: it should be the reverse"),
-    ("grad = node.backward(grad)", "node.backward(grad)", "give each node what the node after it returned"),
-    ("in reversed(self):", "in self[1:]:", r"backward reached 1 of 2 nodes"),
-    ("param -= lr * grad", "param = param - lr * grad", "nothing has changed: param -= lr"),
+    ("reversed(self)", "self", "backward calls nodes 0, 1, 2 of 0, 1, 2: it should be each, in the reverse order"),
+    (
+        "grad = node.backward(grad)",
+        "node.backward(grad)",
+        "node 0 .*each node is to be given what the next one returned",
+    ),
+    ("grad = node.backward(grad)", "pass", "backward calls nodes none of 0, 1, 2"),
+    ("in reversed(self):", "in self[1:]:", r"backward calls nodes 1, 2 of 0, 1, 2"),
+    ("node.backward(grad)", "node.backward(0 * grad + 1)", "node 2 .*it was given ones"),
+    ("param -= lr * grad", "param = param - lr * grad", "nothing has changed: param -= ... changes"),
     ("param -= lr * grad", "param += lr * grad", "the sign: a step goes against the gradient"),
     ("param -= lr * grad", "param -= grad", "lr is missing"),
     ("param -= lr * grad", "param[:] = -lr * grad", "the parameter is replaced by the step"),
     ("zip(node.params, node.grad)", "[]", "nothing has changed"),
+    ("for param, grad in zip(", "assert node.params\n            for param, grad in zip(", "AssertionError"),
     ("        return grad\n", "        pass\n", "what backward returns, dL/dx: there is none"),
 ]
 
@@ -353,3 +386,11 @@ def test_as_a_process(of_the_course, tmp_path):
     change(of_the_course, "grad * (self.cache[-1] > 0)", "grad")
     result = run_script("check_gradients.py", of_the_course, cwd=tmp_path)
     assert result.returncode == 1 and "NO  ReLU" in result.stdout and result.stderr == ""
+
+
+def test_a_gradient_that_the_step_could_not_subtract(check, of_this_lab):
+    """(1, 3) for a parameter (3,): every entry is right, and param -= lr * grad fails."""
+    change(of_this_lab, "grad.sum(axis=0)", "grad.sum(axis=0, keepdims=True)")
+    assert check(of_this_lab)["Linear"] == (
+        "dL/db: found an array of shape (1, 3), expected (3,), that of the parameter. Often: keepdims."
+    )

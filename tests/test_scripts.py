@@ -150,6 +150,26 @@ def test_a_loss_that_is_no_number_stops_the_training(function, loss, folders, mo
     assert "Epoch: 2, " in out and f"{loss:.4f}" in out and "Best epoch" not in out
 
 
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("log", "epoch 1 was not logged: call run.log in each epoch"),
+        ("save_best", "no model was saved: call run.save_best when an epoch is the best so far"),
+    ],
+)
+def test_a_loop_that_a_student_has_not_finished(method, words, folders, monkeypatch):
+    """Without these calls it would never end, or end in an error that says nothing."""
+    monkeypatch.setattr(f"lab.training_run.TrainingRun.{method}", lambda *_: None)
+    with pytest.raises(RuntimeError, match=words):
+        train(folders)
+
+
+def test_a_loss_below_0_does_not_meet_what_is_asked(folders, monkeypatch, capsys):
+    monkeypatch.setattr(MLPAE_train_script, "validate", lambda *_: -0.01)
+    train(folders)
+    assert capsys.readouterr().out.endswith("valid loss below 0.03: not met\n")
+
+
 def test_the_model_of_an_earlier_run_is_kept(folders, tmp_path):
     for value in "0", "1":
         train(folders, "--seed", value)
