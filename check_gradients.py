@@ -330,7 +330,7 @@ def check_graph(cls: Any) -> None:
             (2 * nodes[i].sum * grad, "each node is to be given what the next one returned"),
             (2 * nodes[i].sum, "it was given ones, in place of grad or what the next node returned"),
         ]
-        compare(f"dL/dparam of node {i} of 0, 1, 2", nodes[i].grads[0], right, reasons)
+        compare(f"nodes 0, 1, 2: dL/dparam of node {i}", nodes[i].grads[0], right, reasons)
     compare("what backward returns, dL/dx", dx, numerical_gradient(loss, x, coarse=False))
     graph.optimstep(0.1)
     for i, before, right in zip((0, 2), params, expected, strict=True):

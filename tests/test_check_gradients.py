@@ -295,11 +295,11 @@ GRAPH_ERRORS = [
     (
         "grad = node.backward(grad)",
         "node.backward(grad)",
-        "node 0 .*each node is to be given what the next one returned",
+        "dparam of node 0.*each node is to be given what the next one returned",
     ),
     ("grad = node.backward(grad)", "pass", "backward calls nodes none of 0, 1, 2"),
     ("in reversed(self):", "in self[1:]:", r"backward calls nodes 1, 2 of 0, 1, 2"),
-    ("node.backward(grad)", "node.backward(0 * grad + 1)", "node 2 .*it was given ones"),
+    ("node.backward(grad)", "node.backward(0 * grad + 1)", "dparam of node 2.*it was given ones"),
     ("param -= lr * grad", "param = param - lr * grad", "nothing has changed: param -= ... changes"),
     ("param -= lr * grad", "param += lr * grad", "the sign: a step goes against the gradient"),
     ("param -= lr * grad", "param -= grad", "lr is missing"),
