@@ -6,6 +6,7 @@ Every photo is decoded once, at the size that training asks for, and kept in mem
 
 import contextlib
 import hashlib
+import math
 import os
 import sys
 import threading
@@ -511,14 +512,17 @@ def random_horizontal_flip(images: Tensor) -> Tensor:
 
 
 def show_images(
-    images: Tensor | np.ndarray, save_path: str | Path | IO[bytes] | None = None, columns: int = 8
+    images: Tensor | np.ndarray,
+    save_path: str | Path | IO[bytes] | None = None,
+    columns: int = 8,
+    row_names: Sequence[str] = (),
 ) -> Image.Image:
     """Pictures (N, 3, H, W) in [0, 1], values outside clipped, in a grid with ``columns`` in a row.
 
-    ``save_path`` is the path of a PNG file, or a file open for writing. Returns the grid as a Pillow image: a notebook
-    displays it, ``.show()`` opens it in a window.
+    ``save_path`` is the path of a PNG file, or a file open for writing; ``row_names`` stand to the left of the rows.
+    Returns the grid as a Pillow image: a notebook displays it, ``.show()`` opens it in a window.
     """
-    return _draw_rows([_rows(images, columns)], save_path)
+    return _draw_rows([_rows(images, columns)], save_path, row_names=row_names)
 
 
 def show_recover_results(
@@ -526,11 +530,13 @@ def show_recover_results(
     recover_images: Tensor | np.ndarray,
     save_path: str | Path | IO[bytes] | None = None,
     columns: int = 8,
+    row_names: Sequence[str] = ("photo", "reconstruction"),
 ) -> Image.Image:
     """Originals above their reconstructions, ``columns`` in a row; arguments and result as for ``show_images``."""
     if images.shape != recover_images.shape:
         raise ValueError(f"expected two batches of one shape, found {images.shape} and {recover_images.shape}")
-    return _draw_rows(list(zip(_rows(images, columns), _rows(recover_images, columns), strict=True)), save_path)
+    pairs = list(zip(_rows(images, columns), _rows(recover_images, columns), strict=True))
+    return _draw_rows(pairs, save_path, row_names=row_names)
 
 
 def show_groups(
@@ -554,22 +560,31 @@ def _draw_rows(
     groups: Sequence[Sequence[np.ndarray]],
     save_path: str | Path | IO[bytes] | None,
     names: Sequence[str] = (),
+    row_names: Sequence[str] = (),
 ) -> Image.Image:
-    """Draws rows of pixels as one picture, the rows of a group close together below its name, and saves it as PNG."""
+    """Draws rows of pixels as one picture, and saves it as PNG: the rows of a group close together below its name, and
+    to the right of theirs."""
     gap, group_gap, name_height = 4, 20, 26 if names else 0
+    names, row_names = ([_printable(name)[:40] for name in texts] for texts in (names, row_names))
+    heading, margin = (
+        max((math.ceil(_font(text).getlength(text)) for text in texts), default=0) for texts in (names, row_names)
+    )
+    margin += 10 * bool(row_names)
     _, height, width, _ = groups[0][0].shape
     columns = max(len(group[0]) for group in groups)
     heights = [name_height + len(group) * (height + gap) - gap for group in groups]
-    size = columns * (width + gap) - gap, sum(heights) + (len(groups) - 1) * group_gap
+    size = max(heading, margin + columns * (width + gap) - gap), sum(heights) + (len(groups) - 1) * group_gap
     picture = Image.new("RGB", size, "white")
     top = 0
     for g, group in enumerate(groups):
         if names:
-            name = _printable(names[g])[:40]
-            ImageDraw.Draw(picture).text((0, top), name, "black", _font(name))
+            ImageDraw.Draw(picture).text((0, top), names[g], "black", _font(names[g]))
         for r, row in enumerate(group):
+            y = top + name_height + r * (height + gap)
+            for name in row_names[r : r + 1]:
+                ImageDraw.Draw(picture).text((0, y + height // 2), name, "black", _font(name), anchor="lm")
             for c, pixels in enumerate(row):
-                picture.paste(Image.fromarray(pixels), (c * (width + gap), top + name_height + r * (height + gap)))
+                picture.paste(Image.fromarray(pixels), (margin + c * (width + gap), y))
         top += heights[g] + group_gap
     if save_path is not None:
         picture.save(save_path, format="PNG")

@@ -87,9 +87,12 @@ def main(argv: list[str] | None = None) -> None:
             images = model.decoder(mixture.sample(args.number))
     else:
         images = generate(model, args.number, args.seed, kinds, **options)  # model.sample, in batches
+    title = args.model
+    if args.model not in BY_KIND:
+        title += ", decoded from a Gaussian mixture" if args.prior == "gmm" else ", decoded from N(0, 1)"
     path = Path(args.vis_dir, f"random_images_{name}.png")
     with atomic_write(path) as file:
-        draw_samples(images, kinds, names, file)
+        draw_samples(title, images, kinds, names, file)
     say_what_is_next([path], f"sample_quality.py{folder_flags(args, 'model_dir', 'vis_dir')}")
 
 

@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
         print_row(name, *compare(images, photos), *quantiles(near))
         closest = near.argsort()[:16]
         with atomic_write(Path(args.vis_dir, f"nearest_{name}.png")) as file:
-            show_recover_results(images[closest], photos[positions[closest]], file)
+            show_recover_results(images[closest], photos[positions[closest]], file, row_names=[name, "photo"])
     noise = torch.rand(args.number, *photos[0].shape, generator=torch.Generator().manual_seed(args.seed))
     print_row("noise", *compare(noise, photos), "", "")
     log(f"The classifier names the kind of {right:.0%} of the validation photos.")

@@ -7,7 +7,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from data_processor import show_groups, show_images
+from data_processor import show_groups
 from lab.command_line import progress
 
 BATCH = 32  # pictures sampled at a time: few enough for the cache, and enough for all cores
@@ -39,15 +39,14 @@ def kinds_in_proportion(numbers: Mapping[str, int], number: int) -> Tensor:
     return torch.arange(len(counts)).repeat_interleave(counts)
 
 
-def draw_samples(images: Tensor, kinds: Tensor | None, names: Sequence[str], file: IO[bytes]) -> None:
-    """Draws images (N, 3, H, W), about as many in a row as there are rows, five or more; those of a kind together,
-    below its name, if ``kinds`` (N,) are given."""
+def draw_samples(title: str, images: Tensor, kinds: Tensor | None, names: Sequence[str], file: IO[bytes]) -> None:
+    """Draws images (N, 3, H, W) below the title, about as many in a row as there are rows, five or more; those of a
+    kind together, below its name, if ``kinds`` (N,) are given."""
     columns = max(5, math.ceil(math.sqrt(len(images))))
-    if kinds is None:
-        show_images(images, file, columns)
-    else:
-        groups = {names[kind]: images[kinds == kind] for kind in kinds.unique().tolist()}
-        show_groups(groups, file, columns)
+    groups = {title: images}
+    if kinds is not None:
+        groups = {f"{title}, {names[kind]}": images[kinds == kind] for kind in kinds.unique().tolist()}
+    show_groups(groups, file, columns)
 
 
 @torch.no_grad()

@@ -50,12 +50,16 @@ def read_history(path: str | Path) -> list[dict[str, float]]:
 
 
 def plot_losses(
-    title: str, history: list[dict[str, float]], best_epoch: int, asked: dict[str, float], save_path: str | Path
+    titles: list[str],
+    history: list[dict[str, float]],
+    best_epoch: int,
+    asked: dict[str, float],
+    save_path: str | Path,
 ) -> None:
     """Plots both losses by epoch, with the best epoch marked, and the handout's bounds as horizontal lines.
 
     Args:
-        title: of the picture.
+        titles: of the plot; of two plots, one above the other, where the losses are different quantities.
         history: "Epoch", "Train Loss" and "Valid Loss" of each epoch.
         best_epoch: the epoch of the saved model, from 1.
         asked: the handout's bounds, as in {"train": 0.01, "valid": 0.012}; may be empty.
@@ -66,11 +70,14 @@ def plot_losses(
     losses = best["Train Loss"], best["Valid Loss"]
     digits = 4 if max(map(abs, losses)) < 10 else 1
     with rc_context(STYLE):
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.add_subplot(title=title, xlabel="Epoch", ylabel="Loss")
-        for which, color, style in ("Train", BLUE, "--"), ("Valid", ORANGE, "-"):
+        figure = Figure(figsize=(8, 4.5 if len(titles) == 1 else 6), layout="constrained")
+        plots = figure.subplots(len(titles), squeeze=False).ravel()
+        for plot, title in zip(plots, titles, strict=True):
+            plot.set(title=title, xlabel="Epoch", ylabel="Loss" if len(titles) == 1 else "")
+        for plot, which, color, style in (plots[0], "Train", BLUE, "--"), (plots[-1], "Valid", ORANGE, "-"):
             values = [row[f"{which} Loss"] for row in history]
-            axes.plot(epochs, values, style, color=color, linewidth=2, label=f"{which} Loss")
+            plot.plot(epochs, values, style, color=color, linewidth=2, label=f"{which} Loss")
+        axes = plots[-1]
         axes.plot(
             best["Epoch"],
             best["Valid Loss"],
@@ -92,9 +99,10 @@ def plot_losses(
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color="#E0E0E0")
-        axes.legend(frameon=False)
+        for plot in plots:
+            plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+            plot.grid(axis="y", color="#E0E0E0")
+            plot.legend(frameon=False)
         _save(figure, save_path)
 
 

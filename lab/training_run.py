@@ -142,7 +142,7 @@ class TrainingRun:
                 images = generate(model, 10, self.args.seed, kinds)
             path = Path(self.args.vis_dir, f"samples_{self.name}_epoch_{epoch:04}.png")
             with atomic_write(path) as file:
-                draw_samples(images, kinds, list(self.data["kinds"]), file)
+                draw_samples(f"{self.name}, epoch {epoch}", images, kinds, list(self.data["kinds"]), file)
 
     def save_best(self, model: Any, epoch: int, train_loss: float, valid_loss: float) -> None:
         """Saves the checkpoint of the best model so far, atomically."""

@@ -118,6 +118,12 @@ def pixels_of(path):
         return np.asarray(picture)
 
 
+def without_row_names(path, columns=8):
+    """The pixels of a picture with so many images in a row, each 96 pixels wide, without the names of the rows."""
+    pixels = pixels_of(path)
+    return pixels[:, pixels.shape[1] - (100 * columns - 4) :]
+
+
 def shapes_along(layers, x):
     """The distinct shapes, without the batch, that x goes through."""
     shapes = [tuple(x.shape[1:])]

@@ -1,6 +1,7 @@
 import functools
 import hashlib
 import io
+import math
 import os
 import re
 import shutil
@@ -911,6 +912,26 @@ def test_groups_stand_below_their_names(tmp_path):
     np.testing.assert_array_equal(shown, expected)
 
 
+def test_rows_stand_beside_their_names(tmp_path):
+    images, others = some_images(3, 3, 48, 48), some_images(3, 3, 48, 48, seed=1)
+    font = ImageFont.load_default(18)
+    for row_names, default in (("photo", "reconstruction"), True), (("a\x1bb", "VAE"), False):
+        options = {} if default else {"row_names": row_names}
+        shown = np.asarray(show_recover_results(images, others, columns=2, **options))
+        names = [name.replace("\x1b", "?") for name in row_names]
+        margin = math.ceil(max(font.getlength(name) for name in names)) + 10
+        plain = np.asarray(show_recover_results(images, others, columns=2, row_names=()))
+        np.testing.assert_array_equal(shown[:, margin:], plain)  # the pixels of the images are untouched
+        beside = Image.new("RGB", (margin, 412), "white")
+        for top, name in zip((0, 100, 216, 316), names * 2, strict=True):
+            ImageDraw.Draw(beside).text((0, top + 48), name, "black", font, anchor="lm")
+        np.testing.assert_array_equal(shown[:, :margin], np.asarray(beside))
+    grid = show_images(images, columns=1, row_names=["rose", "tulip", "iris"])
+    assert grid.size == (math.ceil(font.getlength("tulip")) + 10 + 96, 296)
+    narrow = show_groups({"a name that is wider than its picture": images[:1]})
+    assert narrow.size[0] == math.ceil(font.getlength("a name that is wider than its picture"))
+
+
 def test_names_that_pillows_own_font_has_no_letters_for(monkeypatch):
     """The first font that is installed; without any, something is drawn all the same."""
     tried = []
@@ -924,7 +945,7 @@ def test_names_that_pillows_own_font_has_no_letters_for(monkeypatch):
 
     monkeypatch.setattr("data_processor.ImageFont.truetype", truetype)
     show_groups({"\u73ab\u7470": some_images(1, 3, 8, 8)})
-    assert tried == ["NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc"]
+    assert tried == 2 * ["NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc"]  # to measure it, and to draw it
     monkeypatch.undo()
     monkeypatch.setattr("data_processor.FONTS", ("no font.ttf",))
     shown = np.asarray(show_groups({"\u73ab\u7470": some_images(1, 3, 8, 8)}))
@@ -935,10 +956,12 @@ def test_originals_stand_above_reconstructions(tmp_path):
     images, others = some_images(3, 3, 48, 48), some_images(3, 3, 48, 48, seed=1)
     places = [(0, 0), (0, 100), (216, 0), (100, 0), (100, 100), (316, 0)]  # two rows, a gap of 20, and two rows
     expected = pasted((412, 196), *[(image, 2, place) for image, place in zip([*images, *others], places, strict=True)])
-    shown = show_recover_results(torch.from_numpy(images), torch.from_numpy(others), tmp_path / "pairs.png", columns=2)
+    pairs = torch.from_numpy(images), torch.from_numpy(others)
+    shown = show_recover_results(*pairs, tmp_path / "pairs.png", columns=2, row_names=())
     np.testing.assert_array_equal(np.asarray(shown), expected)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "pairs.png")), expected)
-    assert show_recover_results(some_images(9, 3, 2, 96), some_images(9, 3, 2, 96)).size == (796, 8 + 20 + 8)
+    pairs = some_images(9, 3, 2, 96), some_images(9, 3, 2, 96)
+    assert show_recover_results(*pairs, row_names=()).size == (796, 8 + 20 + 8)
     with pytest.raises(ValueError) as raised:
         show_recover_results(images, others[:2])
     assert str(raised.value) == "expected two batches of one shape, found (3, 3, 48, 48) and (2, 3, 48, 48)"

@@ -57,7 +57,7 @@ def test_reading_a_history(tmp_path):
     ],
 )
 def test_losses(asked, bars, figure, tmp_path):
-    plot_losses("title", HISTORY, 2, asked, tmp_path / "loss.png")
+    plot_losses(["title"], HISTORY, 2, asked, tmp_path / "loss.png")
     axes, lines = drawn(figure())
     assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("title", "Epoch", "Loss")
     bar_labels = [f"the handout's bar for {whose}: {limit:g}" for limit, whose in bars.items()]
@@ -91,21 +91,21 @@ def test_losses(asked, bars, figure, tmp_path):
 def test_losses_in_the_legend(train, valid, shown, figure, tmp_path):
     """With four digits, or with one if a loss is 10 or more."""
     rows = [{"Epoch": epoch, "Train Loss": loss, "Valid Loss": valid} for epoch, loss in ((1.0, 5.0), (2.0, train))]
-    plot_losses("title", rows, 2, {}, tmp_path / "loss.png")
+    plot_losses(["title"], rows, 2, {}, tmp_path / "loss.png")
     assert words(figure().axes[0])[2] == f"best epoch 2: {shown}"
 
 
 @pytest.mark.parametrize("name", ["Train Loss", "Valid Loss"])
 def test_losses_of_one_epoch_or_not_above_zero(name, figure, tmp_path):
-    plot_losses("title", HISTORY[:1], 1, {}, tmp_path / "loss.png")
+    plot_losses(["title"], HISTORY[:1], 1, {}, tmp_path / "loss.png")
     assert figure().axes[0].get_yscale() == "log"
     for loss in 0, -7e4:
-        plot_losses("title", [*HISTORY, HISTORY[0] | {name: loss}], 2, {}, tmp_path / "loss.png")
+        plot_losses(["title"], [*HISTORY, HISTORY[0] | {name: loss}], 2, {}, tmp_path / "loss.png")
         assert figure().axes[0].get_yscale() == "linear"
 
 
 def test_the_scale_of_the_losses_is_labelled_with_plain_numbers(figure, tmp_path):
-    plot_losses("title", HISTORY, 2, {}, tmp_path / "loss.png")
+    plot_losses(["title"], HISTORY, 2, {}, tmp_path / "loss.png")
     axes, _ = drawn(figure())
     low, high = axes.get_ylim()
     labels = {
@@ -238,3 +238,13 @@ def test_latent_spaces_with_little_in_them(number, few_photos, tmp_path, caplog)
         plot_latent("title", VarAutoencoder(encoding_dim, (8, 8)), training, validation, path)
         assert pixels_of(path).shape[:2] == (1080, 1080)
     assert caplog.text == ""  # of fonts that this machine lacks
+
+
+def test_two_plots_where_the_losses_are_different_quantities(figure, tmp_path):
+    plot_losses(["above", "below"], HISTORY, 2, {}, tmp_path / "loss.png")
+    above, below = figure().axes
+    assert (above.get_title(), below.get_title()) == ("above", "below")
+    assert [line.get_label() for line in above.lines] == ["Train Loss"]
+    assert [line.get_label().split(" 2")[0] for line in below.lines] == ["Valid Loss", "best epoch"]
+    assert list(above.lines[0].get_ydata()) == [row["Train Loss"] for row in HISTORY]
+    assert list(below.lines[0].get_ydata()) == [row["Valid Loss"] for row in HISTORY]

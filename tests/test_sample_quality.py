@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import defaults_in_help, fails, pixels_of, saved_model
+from conftest import defaults_in_help, fails, pixels_of, saved_model, without_row_names
 
 import sample_quality
 import train_script
@@ -51,7 +51,7 @@ def test_sample_quality(quality, folders, tmp_path):
     assert table["noise"][0] == "1.00 ± 0.00"
     median, closest = map(float, table["validation photos"][4:])
     assert 0 < closest < median < 1
-    assert pixels_of(tmp_path / "vis" / "nearest_AE.png").shape == (2 * 196 + 20, 8 * 100 - 4, 3)
+    assert without_row_names(tmp_path / "vis" / "nearest_AE.png").shape == (2 * 196 + 20, 8 * 100 - 4, 3)
     assert quality("--number", "20")[0] == table
     assert quality("--number", "20", "--seed", "1")[0] != table
 
@@ -94,7 +94,9 @@ def test_the_table_by_its_description(quality, few_photos, tmp_path):
         near, positions = differences.min(axis=(1, 2)), differences.min(axis=1).argmin(axis=1)
         assert list(map(float, table[row][4:])) == pytest.approx(np.quantile(near, [0.5, 0.05]), abs=0.0006)
     closest = near.argsort()[:16]
-    show_recover_results(images[closest], photos[positions[closest]], tmp_path / "expected.png")
+    show_recover_results(
+        images[closest], photos[positions[closest]], tmp_path / "expected.png", row_names=["AE", "photo"]
+    )
     np.testing.assert_array_equal(pixels_of(tmp_path / "vis" / "nearest_AE.png"), pixels_of(tmp_path / "expected.png"))
     assert table["training photos"][4:] == table["noise"][4:] == ["", ""]
     assert table["validation photos"][:4] == 4 * [""]

@@ -14,6 +14,7 @@ import visualization
 from data_processor import read_flowers, show_groups, show_images, show_recover_results
 from GAN import GAN
 from lab.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from lab.defaults import AUTOENCODERS, MODELS
 from lab.gaussian_mixture import GaussianMixture
 from lab.generation import generate, kinds_in_proportion
 
@@ -50,7 +51,7 @@ def test_photos_above_their_reconstructions(name, number, look, few_photos, tmp_
     training, validation = read_flowers(few_photos, 12, 8).split(4)
     for kind, photos in ("train", training), ("valid", validation):
         images, _ = photos[: number or 16]
-        show_recover_results(images, model.reconstruct(images), tmp_path / "expected.png")
+        show_recover_results(images, model.reconstruct(images), tmp_path / "expected.png", row_names=["photo", name])
         found, expected = (
             pixels_of(path) for path in (tmp_path / "vis" / f"{kind}_{name}.png", tmp_path / "expected.png")
         )
@@ -80,7 +81,8 @@ def test_denoising_of_each_kind(kinds, look, few_photos, tmp_path):
     steps = list(model.denoise(3 * shown, torch.arange(shown).repeat_interleave(3)))
     assert len(steps) == 26
     rows = [steps[step][3 * kind] for kind in range(shown) for step in (0, 3, 6, 8, 11, 14, 17, 19, 22, 25)]
-    show_images(torch.stack(rows), tmp_path / "expected.png", columns=10)
+    names = [f"kind {number}" for number in range(2, kinds)] + ["rose", "tulip"]
+    show_images(torch.stack(rows), tmp_path / "expected.png", columns=10, row_names=names[:8])
     found = pixels_of(tmp_path / "vis" / "denoising_DDPM.png")
     np.testing.assert_array_equal(found, pixels_of(tmp_path / "expected.png"))
     with Image.open(tmp_path / "vis" / "denoising_DDPM.gif") as animation:
@@ -104,7 +106,7 @@ def test_other_photos_than_those_of_the_training(look, few_photos, tmp_path):
     (tmp_path / "copy" / "rose").rename(tmp_path / "copy" / "violet")
     assert look("AE", "--data-root", tmp_path / "copy") == "These are not the photos that the model was trained on.\n"
     images, _ = read_flowers(tmp_path / "copy", 8, 8).split()[1][:]
-    show_recover_results(images, model.reconstruct(images), tmp_path / "expected.png")
+    show_recover_results(images, model.reconstruct(images), tmp_path / "expected.png", row_names=["photo", "AE"])
     np.testing.assert_array_equal(pixels_of(tmp_path / "vis" / "valid_AE.png"), pixels_of(tmp_path / "expected.png"))
 
 
@@ -243,7 +245,8 @@ def test_random_pictures_in_about_a_square(number, seed, columns, few_photos, tm
     }
     random_generation.main([str(part) for flag in flags.items() if flag[1] is not None for part in flag])
     torch.manual_seed(seed or 0)
-    show_images(model.decoder(torch.randn(number or 10, 5)).detach(), tmp_path / "expected.png", columns)
+    images = model.decoder(torch.randn(number or 10, 5)).detach()
+    show_groups({"VAE, decoded from N(0, 1)": images}, tmp_path / "expected.png", columns)
     found, expected = (
         pixels_of(path) for path in (tmp_path / "vis" / "random_images_VAE.png", tmp_path / "expected.png")
     )
@@ -263,7 +266,9 @@ def test_random_pictures_of_all_kinds_and_of_one(name, few_photos, tmp_path):
     for kinds, path in (numbers["rose"] * [0] + numbers["tulip"] * [1], ""), (12 * [1], "_tulip"):
         kinds = torch.tensor(kinds)
         images = generate(model, 12, 0, kinds)
-        groups = {kind: images[kinds == label] for label, kind in enumerate(["rose", "tulip"]) if label in kinds}
+        groups = {
+            f"{name}, {kind}": images[kinds == label] for label, kind in enumerate(["rose", "tulip"]) if label in kinds
+        }
         show_groups(groups, tmp_path / "expected.png", columns=5)
         found = pixels_of(tmp_path / "vis" / f"random_images_{name}{path}.png")
         np.testing.assert_array_equal(found, pixels_of(tmp_path / "expected.png"))
@@ -295,7 +300,8 @@ def test_random_pictures_by_a_mixture_fitted_to_the_training_photos(name, few_ph
         vectors = model.encoder(images) if name == "AE" else model.encode(images)[0]
         mixture = GaussianMixture(vectors, seed=2)
         torch.manual_seed(2)
-        show_images(model.decoder(mixture.sample(7)), tmp_path / "expected.png", columns=5)
+        title = f"{name}, decoded from a Gaussian mixture"
+        show_groups({title: model.decoder(mixture.sample(7))}, tmp_path / "expected.png", columns=5)
     found = pixels_of(tmp_path / "vis" / f"random_images_{name}_gmm.png")
     assert np.abs(found.astype(int) - pixels_of(tmp_path / "expected.png")).max() <= 1
     assert [path.name for path in (tmp_path / "vis").iterdir()] == [f"random_images_{name}_gmm.png"]
@@ -379,3 +385,20 @@ def test_pictures_depend_on_the_seed_alone():
 def test_progress_of_sampling(shown_on_terminal):
     shown = shown_on_terminal(generate, Counter(), 80, seed=0)
     assert "Sampling from counter" in shown and "64/80" in shown and "picture/s" in shown
+
+
+def test_all_models_in_one_picture(few_photos, tmp_path, capsys):
+    models = {name: saved_model(name, few_photos, tmp_path) for name in MODELS}
+    flags = ["--model", "all", "--model-dir", str(tmp_path), "--vis-dir", str(tmp_path / "vis")]
+    visualization.main([*flags, "--data-root", str(few_photos)])
+    photos, _ = read_flowers(few_photos, 8, 8).split()[1][:8]
+    kinds = kinds_in_proportion({"rose": 8, "tulip": 8}, len(photos))
+    rows = [photos, *(models[name].reconstruct(photos) for name in AUTOENCODERS)]
+    rows += [generate(models[name], len(photos), 0, kinds) for name in ("GAN", "DDPM")]
+    show_images(torch.cat(rows), tmp_path / "expected.png", len(photos), row_names=["photo", *MODELS])
+    found = pixels_of(tmp_path / "vis" / "all_models.png").astype(int)
+    assert np.abs(found - pixels_of(tmp_path / "expected.png")).max() <= 1
+    saved_model("AE", few_photos, tmp_path, image_size=(12, 8))
+    assert "found models of several image sizes" in fails(visualization, flags, capsys)
+    (tmp_path / "BestModel_AE.pth").unlink()
+    assert "BestModel_AE.pth: no such checkpoint" in fails(visualization, flags, capsys)
