@@ -36,7 +36,7 @@ def checks_in_process(folder: Path, photos: Photos, seconds: float = SECONDS) ->
     deadline = time.monotonic() + seconds
     part = "Part 1"
     try:
-        while receiver.poll(max(0, deadline - time.monotonic())):
+        while (left := deadline - time.monotonic()) > 0 and receiver.poll(left):
             # JSON, since to unpickle what a process sends that may have run hostile code would run it here.
             message = json.loads(receiver.recv_bytes(100_000))
             if message is None:
