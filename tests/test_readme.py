@@ -1,4 +1,4 @@
-"""Both READMEs: every command that .ci/run does not run as it stands is run here, on tiny photos."""
+"""The README and docs/, in both languages: what .ci/run does not run as it stands is run here, on tiny photos."""
 
 import importlib
 import re
@@ -10,8 +10,14 @@ import types
 import pytest
 from conftest import ROOT, unix
 
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")}
+NAMES = ["README", "docs/pictures", "docs/results", "docs/training", "docs/teachers", "docs/trouble", "docs/tasks"]
+PAGES = {
+    f"{name}{ending}": (ROOT / f"{name}{ending}").read_text(encoding="utf-8")
+    for name in NAMES
+    for ending in (".md", ".zh-CN.md")
+}
 PAGE = PAGES["README.md"]
+COMMANDS = "\n".join(PAGES[f"{name}.md"] for name in NAMES if name != "docs/tasks")  # those of the tasks need a student
 
 
 def blocks(page, language):
@@ -28,8 +34,9 @@ def without_comments(code):
     return re.sub(r"  # .*", "", code)
 
 
-def test_both_pages_have_the_same_code_and_pictures():
-    first, second = PAGES.values()
+@pytest.mark.parametrize("name", NAMES)
+def test_both_languages_have_the_same_code_and_pictures(name):
+    first, second = PAGES[f"{name}.md"], PAGES[f"{name}.zh-CN.md"]
     assert blocks(first, "sh") == blocks(second, "sh")
     assert list(map(without_comments, blocks(first, "python"))) == list(map(without_comments, blocks(second, "python")))
     assert indented(first) == indented(second)
@@ -41,16 +48,22 @@ def test_both_pages_have_the_same_code_and_pictures():
     assert figures[0] == figures[1]
 
 
+def anchors_of(page):
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
     page = PAGES[name]
-    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     for link in re.findall(r"\]\((.*?)\)", page) + re.findall(r'src="(.*?)"', page):
-        if link.startswith("#"):
-            assert link[1:] in anchors, link
-        elif not link.startswith("https://"):
-            assert (ROOT / link).exists(), link
+        place, _, anchor = link.partition("#")
+        if link.startswith("https://"):
+            continue
+        path = (ROOT / name).parent / place
+        assert not place or path.exists(), link
+        if anchor:
+            assert anchor in (anchors_of(path.read_text(encoding="utf-8")) if place else anchors_of(page)), link
 
 
 def test_every_file_has_its_place_on_the_page():
@@ -78,9 +91,9 @@ def test_the_example_to_do_with_a_pencil(capsys):
 
 
 @unix
-@pytest.mark.parametrize("number", range(1, len(blocks(PAGE, "python"))))
+@pytest.mark.parametrize("number", range(1, len(blocks(COMMANDS, "python"))))
 def test_every_example_in_python_runs(number, newcomer, monkeypatch):
-    code = blocks(PAGE, "python")[number]
+    code = blocks(COMMANDS, "python")[number]
     if "kagglehub" in code:
         for kind in "astilbe", "bellflower", "calendula", "rose":
             shutil.copytree(newcomer / "flowers" / "tulip", newcomer / "cache" / "flowers" / kind)
@@ -95,10 +108,11 @@ def test_every_example_in_python_runs(number, newcomer, monkeypatch):
         assert len(list((newcomer / "flowers" / "calendula").rglob("*.jpg"))) == 10
 
 
-OTHER_COMMANDS = [line for line in indented(PAGE) if line.startswith("python ")]
-OTHER_COMMANDS += re.findall(r"`(python .*?)`", PAGE)
+OTHER_COMMANDS = [line for line in indented(COMMANDS) if line.startswith("python ")]
+OTHER_COMMANDS += re.findall(r"`(python .*?)`", COMMANDS)
 RUN_ELSEWHERE = {
     "python -m benchmarks",
+    "python check_gradients.py",
     "python -m pytest",
     "python -m pytest;",
     "python -m pytest -m slow",
