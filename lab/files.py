@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import tempfile
+import textwrap
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,4 +74,11 @@ def keep_previous(path: str | Path) -> None:
             raise UserError(f"{path}: could not be kept ({error.strerror}); move it, or give another folder") from None
         with atomic_write(previous) as file:
             file.write(content)
-        tqdm.write(f"Kept {path.name} of an earlier run as {previous}.", file=sys.stderr)  # above a progress bar
+        words = textwrap.fill(
+            f"Kept {path.name} of an earlier run as {previous}.",
+            80,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        tqdm.write(words, file=sys.stderr)  # above a progress bar
