@@ -71,7 +71,7 @@ def draw_all(args: argparse.Namespace) -> list[Path]:
     if len(sizes) > 1:
         raise UserError(f"{args.model_dir}: found models of several image sizes, expected one for a picture of all")
     _, validation = photos_of_training(checkpoints[0], args)
-    photos, _ = validation[:8]
+    photos, _ = validation[:7]  # as wide as a page of text
     rows = [photos]
     for checkpoint in checkpoints:
         model = checkpoint["model"]

@@ -391,7 +391,7 @@ def test_all_models_in_one_picture(few_photos, tmp_path, capsys):
     models = {name: saved_model(name, few_photos, tmp_path) for name in MODELS}
     flags = ["--model", "all", "--model-dir", str(tmp_path), "--vis-dir", str(tmp_path / "vis")]
     visualization.main([*flags, "--data-root", str(few_photos)])
-    photos, _ = read_flowers(few_photos, 8, 8).split()[1][:8]
+    photos, _ = read_flowers(few_photos, 8, 8).split()[1][:7]
     kinds = kinds_in_proportion({"rose": 8, "tulip": 8}, len(photos))
     rows = [photos, *(models[name].reconstruct(photos) for name in AUTOENCODERS)]
     rows += [generate(models[name], len(photos), 0, kinds) for name in ("GAN", "DDPM")]
