@@ -77,8 +77,10 @@ class TrainingRun:
         if "samples_every" in args:
             prepare_folder(args.vis_dir)
         shown = self.settings | {"image_size": "{}x{}".format(*args.image_size)}
-        settings = "Settings: " + ", ".join(f"{key} {value}" for key, value in shown.items())
-        self._log(textwrap.fill(settings, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+        # No line ends between a setting and its value.
+        settings = "Settings: " + ", ".join(f"{key} {value}".replace(" ", "\xa0") for key, value in shown.items())
+        lines = textwrap.fill(settings, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        self._log(lines.replace("\xa0", " "))
         self._log(f"Data: {photos.root}, {len(photos)} training and {len(validation.dataset)} validation photos")
 
     def __enter__(self) -> "TrainingRun":
