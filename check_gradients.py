@@ -63,12 +63,9 @@ def main(argv: list[str] | None = None) -> None:
     for name, check in checks.items():
         try:
             check()
-        except Wrong as error:
+        except Exception as error:  # also of the student's code
             wrong += 1
-            show("NO", name, str(error))
-        except Exception as error:  # of the student's code
-            wrong += 1
-            show("NO", name, in_words(error, folder))
+            show("NO", name, str(error) if isinstance(error, Wrong) else in_words(error, folder))
         else:
             show("ok", name, "")
     log(f"\n{len(checks) - wrong} of {len(checks)} right.")

@@ -46,7 +46,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     folders = [Path(folder) for folder in args.folders]
-    if len(folders) == 1 and not isdir(folders[0]):
+    of_class = len(folders) > 1
+    if not of_class and not isdir(folders[0]):
         raise UserError(f"{folders[0]}: no such folder; give the one that was handed in")
     for folder in folders:
         for owner, place in ("this script", LAB), ("--data-root", args.data_root), ("--drawn-root", args.drawn_root):
@@ -67,10 +68,10 @@ def main(argv: list[str] | None = None) -> None:
         if args.data_root != default:
             raise
         photos = Photos(args.data_root, missing=str(error))  # what needs none can be looked at all the same
-    if len(folders) > 1 and not photos.missing:
+    if of_class and not photos.missing:
         photos.read((24, 24))  # once for all, at the size of the handout
     results = []
-    if not args.json and len(folders) > 1:
+    if of_class and not args.json:
         print_line("", [*POINTS, "points", "NO", "?", "the first that is not as asked"])
     for folder in progress(folders, "Checking", unit="submission"):
         checks = [Check("", "a folder", "a file; unpack it, if it is an archive", False)]
@@ -78,13 +79,12 @@ def main(argv: list[str] | None = None) -> None:
             checks = list(checks_in_process(folder, photos))
         points = points_of(checks)
         results.append((folder, checks, points))
-        if not args.json and len(folders) > 1:
+        if of_class and not args.json:
             print_summary(folder, checks, points)
-    complete = all(check.ok is not False for _, checks, _ in results for check in checks)
     if args.json:
         found = [as_dict(*result) for result in results]
-        log(json.dumps(found if len(found) > 1 else found[0], indent=2))
-    elif len(folders) == 1:
+        log(json.dumps(found if of_class else found[0], indent=2))
+    elif not of_class:
         (_, checks, points), *_ = results
         print_table(checks)
         marks = [check.ok for check in checks]
@@ -92,15 +92,18 @@ def main(argv: list[str] | None = None) -> None:
         log("Points: " + ", ".join(f"{part} {in_words(some)}" for part, some in points.items()) + ".")
     if "csv" in args:
         write_csv(results, args.csv)
-    if not complete:
+    if not all(is_complete(checks) for _, checks, _ in results):
         raise SystemExit(1)
 
 
+def is_complete(checks: list[Any]) -> bool:
+    return all(check.ok is not False for check in checks)
+
+
 def as_dict(folder: Path, checks: list[Any], points: dict[str, float | None]) -> dict[str, Any]:
-    complete = all(check.ok is not False for check in checks)
     return {
         "folder": str(folder),
-        "complete": complete,
+        "complete": is_complete(checks),
         "points": points,
         "checks": [check._asdict() for check in checks],
     }

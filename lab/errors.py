@@ -3,6 +3,7 @@
 import functools
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,11 @@ def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
             raise SystemExit(2) from None
 
     return wrapper
+
+
+def in_lines(text: str) -> str:
+    """Text in lines of up to 80 characters, those after the first indented; names of files stay whole."""
+    return textwrap.fill(text, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def one_line(text: str) -> str:

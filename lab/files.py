@@ -5,14 +5,13 @@ import io
 import os
 import sys
 import tempfile
-import textwrap
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from lab.errors import UserError
+from lab.errors import UserError, in_lines
 
 
 def prepare_folder(folder: str | Path) -> None:
@@ -74,11 +73,5 @@ def keep_previous(path: str | Path) -> None:
             raise UserError(f"{path}: could not be kept ({error.strerror}); move it, or give another folder") from None
         with atomic_write(previous) as file:
             file.write(content)
-        words = textwrap.fill(
-            f"Kept {path.name} of an earlier run as {previous}.",
-            80,
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        words = in_lines(f"Kept {path.name} of an earlier run as {previous}.")
         tqdm.write(words, file=sys.stderr)  # above a progress bar

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from lab.checkpoint import CheckpointError, checkpoint_in, checkpoint_path, load_values, save_checkpoint, save_values
 from lab.command_line import folder_flags, log, progress, say_what_is_next
 from lab.defaults import BY_KIND
-from lab.errors import UserError
+from lab.errors import UserError, in_lines
 from lab.files import atomic_write, keep_previous, prepare_folder, previous_path, remove_unfinished
 from lab.generation import draw_samples, generate, kinds_in_proportion
 from lab.handout import asked_losses
@@ -79,8 +79,7 @@ class TrainingRun:
         shown = self.settings | {"image_size": "{}x{}".format(*args.image_size)}
         # No line ends between a setting and its value.
         settings = "Settings: " + ", ".join(f"{key} {value}".replace(" ", "\xa0") for key, value in shown.items())
-        lines = textwrap.fill(settings, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        self._log(lines.replace("\xa0", " "))
+        self._log(in_lines(settings).replace("\xa0", " "))
         self._log(f"Data: {photos.root}, {len(photos)} training and {len(validation.dataset)} validation photos")
 
     def __enter__(self) -> "TrainingRun":
