@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         images = generate(model, args.number, args.seed, kinds, **options)  # model.sample, in batches
     title = args.model
     if args.model not in BY_KIND:
-        title += ", decoded from a Gaussian mixture" if args.prior == "gmm" else ", decoded from N(0, 1)"
+        title += ", from a Gaussian mixture" if args.prior == "gmm" else ", decoded from N(0, 1)"
     path = Path(args.vis_dir, f"random_images_{name}.png")
     with atomic_write(path) as file:
         draw_samples(title, images, kinds, names, file)

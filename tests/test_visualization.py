@@ -300,7 +300,7 @@ def test_random_pictures_by_a_mixture_fitted_to_the_training_photos(name, few_ph
         vectors = model.encoder(images) if name == "AE" else model.encode(images)[0]
         mixture = GaussianMixture(vectors, seed=2)
         torch.manual_seed(2)
-        title = f"{name}, decoded from a Gaussian mixture"
+        title = f"{name}, from a Gaussian mixture"
         show_groups({title: model.decoder(mixture.sample(7))}, tmp_path / "expected.png", columns=5)
     found = pixels_of(tmp_path / "vis" / f"random_images_{name}_gmm.png")
     assert np.abs(found.astype(int) - pixels_of(tmp_path / "expected.png")).max() <= 1
