@@ -6,25 +6,20 @@ The log goes to stdout, one line per epoch, and the best model to models/BestMod
 resumed with --resume, and its log with >> instead of >.
 """
 
-import argparse
 import math
 from typing import Any
 
-import lab.threads  # noqa: F401
+import lab.threads  # noqa: F401  (before NumPy and PyTorch)
 
-# isort: split
-import numpy as np  # after lab.threads, which sets the number of its threads
+import numpy as np
+import torch
 
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
-from lab.command_line import Parser, add_training_flags
+from lab.command_line import Parser
 from lab.errors import one_line_errors
-from lab.files import prepare_folder
-
-
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.")
-    add_training_flags(parser, ["MLPAE"])
-    return parser.parse_args(argv)
+from lab.mlp_autoencoder import MLPAutoencoder
+from lab.photos import load_photos
+from lab.training_run import TrainingRun
 
 
 def build_autoencoder(input_dim: int, rng: np.random.Generator, encoding_dim: int = 64) -> BaseGraph:
@@ -84,29 +79,15 @@ def learning_rate(epoch: int, epochs: int, highest: float) -> float:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    args = parse_arguments(argv)
-
-    # Imported after the arguments are parsed, so that --help does not wait for PyTorch.
-    import torch
-
-    from lab.memory import expect_memory
-    from lab.mlp_autoencoder import MLPAutoencoder
-    from lab.photos import load_photos
-    from lab.training_run import TrainingRun
-
-    prepare_folder(args.model_dir)
-    prepare_folder(args.log_dir)
-    input_dim = 3 * math.prod(args.image_size)
-    # The QR decomposition that initializes a weight has four copies of it in float64 at once.
-    expect_memory(4 * 8 * 256 * input_dim, "the MLP at {} x {} pixels".format(*args.image_size))
+    args = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.").parse_training(argv, "MLPAE")
     training, validation = load_photos(args)
     rng = np.random.default_rng(args.seed)
-    model = build_autoencoder(input_dim, rng, args.encoding_dim)
+    model = build_autoencoder(3 * math.prod(args.image_size), rng, args.encoding_dim)
     autoencoder = MLPAutoencoder(model, args.encoding_dim, args.image_size)
 
     # The arithmetic is NumPy's. PyTorch only makes the batches, and its threads would compete with NumPy's.
     torch.set_num_threads(1)
-    with TrainingRun(args, "MLPAE", training, validation, parts=[autoencoder]) as run:
+    with TrainingRun(args, "MLPAE", training, validation, [autoencoder]) as run:
         for epoch in run.epochs():
             lr = learning_rate(epoch, args.epochs, args.lr)
             train_loss = train_one_epoch(model, training, lr)

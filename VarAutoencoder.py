@@ -14,10 +14,16 @@ class VarAutoencoder(Autoencoder):
     """An autoencoder whose encoder gives a normal distribution of latent vectors for each image: mu and log_var.
 
     Sizes, arguments and layers are those of the Autoencoder, except that the encoder has twice as many outputs.
+
+    Attributes:
+        antithetic: set it to True for antithetic sampling: ``forward`` then decodes mu + sigma * epsilon and
+            mu - sigma * epsilon. Both are samples of z, and their average reduces the variance of the gradients (Wu,
+            Goodman and Ermon, Differentiable Antithetic Sampling, 2019).
     """
 
     name = "VAE"
     encoder_outputs = 2
+    antithetic = False
 
     def __init__(self, encoding_dim: int = VAE_ENCODING_DIM, image_size: Sequence[int] = (24, 24)) -> None:
         super().__init__(encoding_dim, image_size)
@@ -31,20 +37,15 @@ class VarAutoencoder(Autoencoder):
         """A differentiable sample of N(mu, exp(log_var)): z = mu + sigma * epsilon (section 2.4)."""
         return mu + torch.exp(0.5 * log_var) * torch.randn_like(mu)
 
-    def forward(  # type: ignore[override]
-        self, images: Tensor, antithetic: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """(N, 3, H, W) -> images (N, 3, H, W) decoded from a sample of z, and mu and log_var, each (N, encoding_dim).
 
-        z is sampled in validation as in training, so that both losses measure the same.
-
-        With ``antithetic`` sampling, the first result is (2, N, 3, H, W): all images decoded from mu + sigma * epsilon,
-        then all from mu - sigma * epsilon. Both are samples of z, and their average reduces the variance of the
-        gradients (Wu, Goodman and Ermon, Differentiable Antithetic Sampling, 2019).
+        z is sampled in validation as in training, so that both losses measure the same. With antithetic sampling, the
+        first result is (2, N, 3, H, W).
         """
         mu, log_var = self.encode(images)
         z = self.reparameterize(mu, log_var)
-        if antithetic:
+        if self.antithetic:
             return self.decoder(torch.cat([z, 2 * mu - z])).unflatten(0, (2, -1)), mu, log_var
         return self.decoder(z), mu, log_var
 
@@ -55,10 +56,8 @@ class VarAutoencoder(Autoencoder):
         return self.decoder(mu)
 
 
-def VAE_loss_terms(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-    """The two terms of the loss, each summed over the batch: squared errors of the images, and KL divergence.
-
-    KL(N(mu, sigma^2) || N(0, 1)) = 1/2 sum of (sigma^2 + mu^2 - 1 - log sigma^2)   (appendix B)
+def squared_error(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Tensor:
+    """The squared errors of the reconstructed images, summed over the batch.
 
     Args:
         outputs: (reconstructed images, mu, log_var) of ``VarAutoencoder.forward``. With reconstructions (K, N, 3, H, W)
@@ -68,20 +67,26 @@ def VAE_loss_terms(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> tu
     Raises:
         ValueError: the reconstructed images, or those of each sample, are not of the shape of the images.
     """
-    reconstructed, mu, log_var = outputs
+    reconstructed, _, _ = outputs
     if reconstructed.shape[-images.ndim :] != images.shape:
         found = f"{tuple(reconstructed.shape)} for images of shape {tuple(images.shape)}"
         raise ValueError(f"expected reconstructed images of the shape of the images, found {found}")
     samples = reconstructed.numel() // images.numel()
-    squared_error = torch.sum((reconstructed - images) ** 2) / samples
-    kl_divergence = 0.5 * torch.sum(torch.exp(log_var) + mu**2 - 1 - log_var)
-    return squared_error, kl_divergence
+    return torch.sum((reconstructed - images) ** 2) / samples
+
+
+def KL_divergence(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Tensor:
+    """The KL divergence of q(z | image) to N(0, 1), summed over the batch; arguments are those of squared_error.
+
+    KL(N(mu, sigma^2) || N(0, 1)) = 1/2 sum of (sigma^2 + mu^2 - 1 - log sigma^2)   (appendix B)
+    """
+    _, mu, log_var = outputs
+    return 0.5 * torch.sum(torch.exp(log_var) + mu**2 - 1 - log_var)
 
 
 def VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Tensor:
     """Squared errors plus KL divergence, summed over the batch; the handout's 800 is this for 16 images."""
-    squared_error, kl_divergence = VAE_loss_terms(outputs, images)
-    return squared_error + kl_divergence
+    return squared_error(outputs, images) + KL_divergence(outputs, images)
 
 
 def calibrated_VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Tensor:
@@ -89,9 +94,9 @@ def calibrated_VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images:
     Training with Calibrated Decoders (2021).
 
     A sum of squared errors is, up to a constant, the negative log-likelihood of pixels with variance 1/2. That is
-    seventy times the actual squared errors, so that most of the information in z would not be worth its KL divergence.
+    seventy times the actual squared errors, so that most latent dimensions collapse to the prior (posterior collapse).
     The maximum-likelihood variance is the mean squared error, and with it the negative log-likelihood of a batch of D
-    pixels is, up to a constant, D/2 log(mean squared error). Arguments are those of VAE_loss_terms.
+    pixels is, up to a constant, D/2 log(mean squared error). Arguments are those of squared_error.
     """
-    squared_error, kl_divergence = VAE_loss_terms(outputs, images)
-    return images.numel() / 2 * torch.log(squared_error / images.numel()) + kl_divergence
+    mean_squared_error = squared_error(outputs, images) / images.numel()
+    return images.numel() / 2 * torch.log(mean_squared_error) + KL_divergence(outputs, images)

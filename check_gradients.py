@@ -9,7 +9,6 @@ often comes from. It takes the nodes of this lab (``grads``) and of the course's
 It runs the code in that folder, so use it on your own alone.
 """
 
-import argparse
 import importlib.util
 import inspect
 import re
@@ -21,10 +20,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import lab.threads  # noqa: F401
+import lab.threads  # noqa: F401  (before NumPy)
 
-# isort: split
-import numpy as np  # after lab.threads, which sets the number of its threads
+import numpy as np
 
 from lab.command_line import Parser, log
 from lab.errors import UserError, one_line_errors
@@ -38,16 +36,12 @@ class Wrong(Exception):
     """What is wrong with a node: what was found and expected, and what it often comes from."""
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
     parser = Parser("Checks the gradients of your own nodes of Part 1. It runs the code in FOLDER/autograd.")
     here = str(Path(__file__).resolve().parent)
     parser.add_argument("folder", metavar="FOLDER", nargs="?", default=here, help="where autograd/ is")
-    return parser.parse_args(argv)
-
-
-@one_line_errors
-def main(argv: list[str] | None = None) -> None:
-    folder = Path(parse_arguments(argv).folder).resolve()
+    folder = Path(parser.parse_args(argv).folder).resolve()
     if not (folder / "autograd" / "Nodes.py").is_file():
         raise UserError(f"{folder}: found no autograd/Nodes.py in it; give the folder in which autograd is")
     log(f"This runs the code in {folder / 'autograd'}.")

@@ -1,99 +1,105 @@
 """Samples pictures from a trained model, with random numbers from N(0, 1) (handout, Parts 3 and 4).
 
     python random_generation.py --model AE|VAE|VAE_calibrated|GAN|DDPM|MLPAE
-    python random_generation.py --model GAN|DDPM --kind calendula
-    python random_generation.py --model AE|VAE|VAE_calibrated --prior gmm
+    python random_generation.py --model GAN|DDPM --class calendula
+    python random_generation.py --model AE|VAE|VAE_calibrated --prior gaussian
 
-writes vis/random_images_AE.png, vis/random_images_GAN_calendula.png and vis/random_images_AE_gmm.png.
-
-With ``--prior gmm``, latent vectors are sampled from a Gaussian mixture that is fitted to those of the training photos:
-Ghosh et al., From Variational to Deterministic Autoencoders (2020).
+writes vis/random_images_AE.png, vis/random_images_GAN_calendula.png and vis/random_images_AE_gaussian.png.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from lab.command_line import Parser, folder_flags, number_from_0, positive_int, say_what_is_next, seed
-from lab.defaults import AUTOENCODERS, BY_KIND, FOLDERS, MODELS
-from lab.errors import UserError, one_line_errors
+import lab.threads  # noqa: F401  (before PyTorch)
 
-WITH_PRIOR = [name for name in AUTOENCODERS if name != "MLPAE"]
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from data_processor import FlowerDataset
+from lab.checkpoint import load_checkpoint
+from lab.command_line import Parser, folder_flags, number_from_0, positive_int, say_what_is_next, seed
+from lab.defaults import BY_CLASS, MODELS
+from lab.errors import UserError, one_line_errors
+from lab.files import prepare_folder
+from lab.generation import draw_samples, generate, labels_in_proportion, latent_vectors
+from lab.grids import save_picture
+from lab.photos import photos_of_training
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser("Samples pictures from a trained model: random latent vectors, or noise for DDPM, are decoded.")
-    absent: dict[str, Any] = {"default": argparse.SUPPRESS}
-    parser.add_model(MODELS)
-    parser.add_argument("--model-dir", default=FOLDERS["model_dir"], help="where the best model is")
-    parser.add_argument("--vis-dir", default=FOLDERS["vis_dir"], help="where the picture is saved")
+    parser = Parser("Samples pictures from a trained model: random latent vectors, or noise for DDPM.", MODELS)
+    parser.add_folders(of_training=True, model_dir="where the best model is", vis_dir="where the picture is saved")
     parser.add_argument("--number", type=positive_int, default=10, help="number of pictures")
     parser.add_argument("--seed", type=seed, default=0, help="of the random numbers")
-    parser.add_argument("--kind", help="of flower, for GAN and DDPM (default: as frequent as the photos)", **absent)
+    absent: dict[str, Any] = {"default": argparse.SUPPRESS}
+    parser.add_argument(
+        "--class", dest="class_name", help="for GAN and DDPM (default: as frequent as photos)", **absent
+    )
     parser.add_argument(
         "--guidance",
         type=number_from_0,
         help="for DDPM, how far to go away from its early version; 0: no guidance (default: 0.3)",
         **absent,
     )
-    parser.add_argument("--prior", choices=["normal", "gmm"], default="normal", help="gmm: for AE, VAE, VAE_calibrated")
-    parser.add_argument("--data-root", help="the photos, for gmm (default: those of the training)", **absent)
-    parser.add_argument("--drawn-root", default="./drawn_flowers", help="stand-in set, drawn if there are no photos")
+    priors = ["normal", "gaussian"]
+    parser.add_argument("--prior", choices=priors, default="normal", help="gaussian: fitted to the training photos")
     args = parser.parse_args(argv)
-    if "kind" in args and args.model not in BY_KIND:
-        parser.error(f"argument --kind: found {args.model}, expected GAN or DDPM, which learn with the kinds")
-    if "guidance" in args and args.model != "DDPM":
-        parser.error(f"argument --guidance: found {args.model}, expected DDPM")
-    if args.prior == "gmm" and args.model not in WITH_PRIOR:
-        parser.error(f"argument --prior: found {args.model}, expected {', '.join(WITH_PRIOR)} for gmm")
+    for flag, models in {"class_name": BY_CLASS, "guidance": ["DDPM"]}.items():
+        if flag in args and args.model not in models:
+            parser.error(f"argument --{flag.split('_')[0]}: found {args.model}, expected {' or '.join(models)}")
+    if args.prior == "gaussian" and args.model in ("MLPAE", *BY_CLASS):
+        parser.error(f"argument --prior: found {args.model}, expected AE, VAE or VAE_calibrated for gaussian")
     return args
 
 
+def random_images(model: Any, n: int) -> Tensor:
+    """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors sampled from N(0, 1)."""
+    latent = torch.randn(n, model.encoding_dim)
+    return model.decoder(latent)
+
+
+def random_images_by_fitted_prior(model: Any, n: int, photos: FlowerDataset) -> Tensor:
+    """As ``random_images``, with latent vectors sampled from a Gaussian that is fitted to those of the photos: Ghosh et
+    al., From Variational to Deterministic Autoencoders (2020)."""
+    vectors = latent_vectors(model, photos).double()
+    covariance = vectors.T.cov()
+    ridge = 1e-6 * covariance.trace() * torch.eye(len(covariance))  # the covariance of few vectors is singular
+    latent = MultivariateNormal(vectors.mean(dim=0), covariance + ridge).sample((n,))
+    return model.decoder(latent.float())
+
+
 @one_line_errors
+@torch.no_grad()
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-
-    # Imported after the arguments are parsed, so that --help does not wait for PyTorch.
-    import torch
-
-    from lab.checkpoint import load_checkpoint
-    from lab.files import atomic_write, prepare_folder
-    from lab.gaussian_mixture import GaussianMixture
-    from lab.generation import draw_samples, generate, kinds_in_proportion, latent_vectors
-    from lab.photos import photos_of_training
-
     checkpoint = load_checkpoint(args.model_dir, args.model)
-    model, kinds, options = checkpoint["model"], None, {}
-    names = list(checkpoint["data"].get("kinds", ()))
-    name = args.model
-    if args.model in BY_KIND:
-        kinds = kinds_in_proportion(checkpoint["data"]["kinds"], args.number)
-    if "kind" in args:
-        if args.kind not in names:
-            shown = ", ".join(names[:20])
-            raise UserError(f"--kind: found {args.kind!r}, expected one that the model was trained on: {shown}")
-        kinds = torch.full((args.number,), names.index(args.kind))
-        name += f"_{args.kind}"
-    if "guidance" in args:
-        options["guidance"] = args.guidance
-    if args.prior == "gmm":
-        name += "_gmm"
+    model, classes = checkpoint["model"], checkpoint["data"].get("classes", {})
+    names = list(classes)
     prepare_folder(args.vis_dir)
-    if args.prior == "gmm":
+    torch.manual_seed(args.seed)
+    name, title, labels = args.model, args.model, None
+    if args.model in BY_CLASS:
+        labels = labels_in_proportion(classes, args.number)
+        if "class_name" in args:
+            if args.class_name not in classes:
+                shown = ", ".join(names[:20])
+                raise UserError(f"--class: found {args.class_name!r}, expected one that the model has learned: {shown}")
+            labels = torch.full((args.number,), names.index(args.class_name))
+            name += f"_{args.class_name}"
+        options = {"guidance": args.guidance} if "guidance" in args else {}
+        images = generate(model, args.number, args.seed, labels, **options)
+    elif args.prior == "gaussian":
         training, _ = photos_of_training(checkpoint, args)
-        mixture = GaussianMixture(latent_vectors(model, training[:][0]), seed=args.seed)
-        torch.manual_seed(args.seed)
-        with torch.no_grad():
-            images = model.decoder(mixture.sample(args.number))
+        images = random_images_by_fitted_prior(model, args.number, training)
+        name, title = f"{name}_gaussian", f"{title}, from a fitted Gaussian"
     else:
-        images = generate(model, args.number, args.seed, kinds, **options)  # model.sample, in batches
-    title = args.model
-    if args.model not in BY_KIND:
-        title += ", from a Gaussian mixture" if args.prior == "gmm" else ", decoded from N(0, 1)"
+        images = random_images(model, args.number)
+        title += ", decoded from N(0, 1)"
     path = Path(args.vis_dir, f"random_images_{name}.png")
-    with atomic_write(path) as file:
-        draw_samples(title, images, kinds, names, file)
-    say_what_is_next([path], f"sample_quality.py{folder_flags(args, 'model_dir', 'vis_dir')}")
+    save_picture(draw_samples(title, images, labels, names), path)
+    say_what_is_next([path], f"-m generative.sample_quality{folder_flags(args, 'model_dir', 'vis_dir')}")
 
 
 if __name__ == "__main__":

@@ -1,134 +1,99 @@
-"""Parts 3 and 4: trains the convolutional autoencoder, the VAE, and the models of step 4, in PyTorch.
+"""Parts 3 and 4: trains the convolutional autoencoder and the VAE, in PyTorch.
 
     python train_script.py --model AE --optimizer SGD > log/train_AE_SGD.txt
-    python train_script.py --model AE > log/train_AE.txt
-    python train_script.py --model VAE > log/train_VAE.txt
-    python train_script.py --model VAE_calibrated|GAN|DDPM
-    torchrun --nproc-per-node 2 train_script.py --model AE|VAE|VAE_calibrated|DDPM
+    python train_script.py --model AE|VAE|VAE_calibrated > log/train_AE.txt
 
-The log goes to stdout, one line per epoch, and the best model to models/BestModel_AE.pth etc. An interrupted training
-is resumed with --resume, and its log with >> instead of >.
+The log goes to stdout, one line per epoch, and the best model to models/BestModel_AE.pth etc. --resume continues an
+interrupted training, with >> for the log in place of >. Several processes: see lab/processes.py.
 """
 
-import argparse
 from typing import Any
 
-from lab.command_line import Parser, add_training_flags, fill_defaults
-from lab.defaults import DEFAULTS, MODELS
-from lab.errors import UserError, one_line_errors
-from lab.files import prepare_folder
+import lab.threads  # noqa: F401  (before PyTorch)
+
+import torch
+from torch.nn.functional import mse_loss
+from torch.optim.lr_scheduler import OneCycleLR
+
+from Autoencoder import Autoencoder
+from data_processor import random_horizontal_flip
+from lab.command_line import Parser
+from lab.errors import one_line_errors
+from lab.photos import load_photos
+from lab.processes import distribute, join_processes, mean_over_processes
+from lab.training_run import TrainingRun
+from VarAutoencoder import KL_divergence, VAE_loss_function, VarAutoencoder, calibrated_VAE_loss_function, squared_error
+
+VAE_TERMS = {"Squared Error": squared_error, "KL Divergence": KL_divergence}  # logged beside the loss
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser("Trains a model of Parts 3 and 4 on photos of flowers.")
-    models = [name for name in MODELS if name != "MLPAE"]
-    parser.add_model(models)
-    parser.add_argument("--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="plain SGD: for AE and VAE")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
-    add_training_flags(parser, models)
-    args = parser.parse_args(argv)
-    if any(side % 4 for side in args.image_size):
-        parser.error("argument --image-size: found {} x {}, expected multiples of 4".format(*args.image_size))
-    if args.model == "DDPM" and "encoding_dim" in args:
-        parser.error("argument --encoding-dim: DDPM has no latent vector; leave it out")
-    if (args.model, args.optimizer) not in DEFAULTS:
-        parser.error(f"argument --optimizer: found SGD, expected AdamW for {args.model}")
-    fill_defaults(args, DEFAULTS[args.model, args.optimizer])
-    return args
-
-
-def train_one_epoch(model: Any, loader: Any, criterion: Any, optimizer: Any, scheduler: Any) -> float:
+def train_one_epoch(model: Any, loader: Any, loss_function: Any, optimizer: Any, scheduler: Any) -> float:
     """Trains on each batch of the loader once; returns the mean loss over the images, measured during training."""
-    from data_processor import random_horizontal_flip
-    from lab.processes import mean_over_processes
-
     model.train()
-    total: Any = 0
-    for images, kinds in loader:
+    total, count = 0, 0
+    for images, _ in loader:
         images = random_horizontal_flip(images)
-        outputs = criterion.outputs(model, images, kinds)
-        loss = criterion.loss_function(outputs, images)
+        outputs = model(images)
+        loss = loss_function(outputs, images)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step()
-        total += criterion.weight(len(images)) * loss.detach()  # without .item(), which would wait for a GPU
-    return mean_over_processes(total.item() / len(loader.sampler))
+        # A mean counts for each of its images; the VAE's sum over the batch is logged per 16 images.
+        total += (len(images) if loss_function is mse_loss else 16) * loss.detach()
+        count += len(images)
+    return mean_over_processes(float(total) / count)
+
+
+@torch.no_grad()
+def validate(model: Any, loader: Any, losses: dict[str, Any]) -> dict[str, float]:
+    """The mean of each of the losses over the images, by name; random numbers are the same in each call."""
+    model.eval()
+    totals = dict.fromkeys(losses, 0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for images, _ in loader:
+            outputs = model(images)
+            for name, loss_function in losses.items():
+                loss = loss_function(outputs, images)
+                totals[name] += (len(images) if loss_function is mse_loss else 16) * loss
+    return {name: float(total) / len(loader.dataset) for name, total in totals.items()}
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    args = parse_arguments(argv)
-
-    # Imported after the arguments are parsed, so that --help does not wait for PyTorch.
-    import torch
-    from torch.nn.parallel import DistributedDataParallel
-
-    from lab.checkpoint import new_model
-    from lab.memory import expect_memory_for_training
-    from lab.photos import hold_out, load_photos, number_by_kind
-    from lab.picture_quality import validate_pictures
-    from lab.processes import distribute, join_processes, process_count, rank
-    from lab.pytorch_training import CRITERIA, moving_average, validate
-    from lab.training_run import TrainingRun
-
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device: found no GPU that PyTorch can use, expected one for cuda; take --device cpu")
-    if args.device == "auto":
-        args.device = "cuda" if torch.cuda.is_available() else "cpu"
-    device = join_processes(args.device)
-    settings, criterion = DEFAULTS[args.model, args.optimizer], CRITERIA[args.model]
-
-    # In memory there are weights, gradients, the two moments of AdamW, and the moving average.
-    copies = (2 if args.optimizer == "SGD" else 4) + settings.averaged
-    expect_memory_for_training(args, criterion, copies)
-    prepare_folder(args.model_dir)
-    prepare_folder(args.log_dir)
+    parser = Parser("Trains a model of Parts 3 and 4 on photos of flowers.", ["AE", "VAE", "VAE_calibrated"])
+    parser.add_argument("--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="plain SGD: for AE alone")
+    args = parser.parse_training(argv)
+    device = join_processes(args)
     training, validation = load_photos(args, device)
-    training = distribute(training, args.seed)
-    if args.model == "GAN":
-        training, held_out = hold_out(training)
-    kinds = number_by_kind(training.dataset)
+
     torch.manual_seed(args.seed)
-    model = new_model(args.model, args.encoding_dim, args.image_size, len(kinds))
+    model: Any = (Autoencoder if args.model == "AE" else VarAutoencoder)(args.encoding_dim, args.image_size)
     model = model.to(device, memory_format=torch.channels_last)
-    args.encoding_dim = model.encoding_dim
+    loss_function: Any = mse_loss
+    terms: dict[str, Any] = {}
+    if args.model != "AE":
+        loss_function, terms = VAE_loss_function, VAE_TERMS
+        model.antithetic = True  # two samples of z for each image: mu + sigma * epsilon and mu - sigma * epsilon
+    if args.model == "VAE_calibrated":
+        loss_function, terms = calibrated_VAE_loss_function, {"VAE Loss": VAE_loss_function} | VAE_TERMS
+    network, training = distribute(model, training, args)
+    optimizer: Any = torch.optim.SGD(model.parameters(), args.lr, fused=True)
+    if args.optimizer == "AdamW":  # with strong weight decay, against overfitting: there are 2,000 training photos
+        optimizer = torch.optim.AdamW(model.parameters(), args.lr, betas=(0.9, 0.98), weight_decay=0.3, fused=True)
+    scheduler = OneCycleLR(optimizer, args.lr, args.epochs * len(training), cycle_momentum=False)
 
-    optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), args.lr, fused=True)
-    if args.optimizer == "AdamW":
-        optimizer = torch.optim.AdamW(
-            model.parameters(), args.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-        )
-    steps = args.epochs * len(training)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, steps, cycle_momentum=False)
-    best, parts = model, [model, optimizer, scheduler]
-    if settings.averaged:
-        averaged = moving_average(model, optimizer)
-        best, parts = averaged.module, [*parts, averaged]
-    network = model
-    if process_count() > 1:
-        # The GAN's batch norms need whole batches; SGD would need the sum of the gradients, and not their average.
-        if args.model == "GAN" or (criterion.summed and args.optimizer == "SGD"):
-            found = f"found {process_count()} processes, expected one for {args.model} with {args.optimizer}"
-            raise UserError(f"{found}; leave torchrun out")
-        network = DistributedDataParallel(model)
-        torch.manual_seed(args.seed + rank())  # other random numbers in each process
-
-    with TrainingRun(args, args.model, training, validation, parts, digits=2 if criterion.summed else 4) as run:
+    with TrainingRun(args, args.model, training, validation, [model, optimizer, scheduler]) as run:
         for epoch in run.epochs():
-            train_loss = train_one_epoch(network, training, criterion, optimizer, scheduler)
-            if args.model == "DDPM" and epoch <= args.epochs // 8:
-                for each in model, best:
-                    each.keep_early(best.network)
-            if args.model == "GAN":
-                valid_loss, terms = validate_pictures(best, *held_out)
-            else:
-                valid_loss, terms = validate(best, validation, criterion)
-            run.log(epoch, train_loss, valid_loss, terms)
-            run.show_samples(best, epoch)
+            train_loss = train_one_epoch(network, training, loss_function, optimizer, scheduler)
+            losses = validate(model, validation, {"Loss": loss_function} | terms)
+            valid_loss = losses.pop("Loss")
+            run.log(epoch, train_loss, valid_loss, losses)
+            run.show_samples(model, epoch)
 
             if valid_loss < run.best_loss:
-                run.save_best(best, epoch, train_loss, valid_loss)
+                run.save_best(model, epoch, train_loss, valid_loss)
             elif epoch - run.best_epoch >= args.patience:
                 break  # early stopping
 

@@ -1,6 +1,6 @@
 """A linear chain of nodes: the graph of a feed-forward network (handout, Part 1)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,25 +55,9 @@ class BaseGraph(Sequence[BaseNode]):
                     raise TypeError(
                         f"{type(node).__name__}: found parameters of {param.dtype}, expected float32 or float64"
                     )
-                for some_params, their_grads in in_pieces(param, grad):
-                    some_params -= lr * their_grads
+                param -= lr * grad
 
     def flush(self) -> None:
         """Flushes every node; the parameters stay."""
         for node in self.nodes:
             node.flush()
-
-
-def in_pieces(param: np.ndarray, grad: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The numbers of both arrays, 65,536 at a time.
-
-    For speed alone: lr * grad of a whole matrix would be written to memory and read again, that of a piece stays in the
-    processor's cache.
-    """
-    with np.nditer(
-        [param, grad],
-        flags=["external_loop", "buffered", "zerosize_ok"],
-        op_flags=[["readwrite"], ["readonly"]],
-        buffersize=65_536,
-    ) as pieces:
-        yield from pieces

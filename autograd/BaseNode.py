@@ -21,13 +21,6 @@ class BaseNode:
         self.params = list(params)
         self.flush()
 
-    @classmethod
-    def of(cls, *params: np.ndarray) -> "BaseNode":
-        """A node with these parameters, without initializing new ones."""
-        node = cls.__new__(cls)
-        BaseNode.__init__(node, *params)
-        return node
-
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x -> y."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x)")
@@ -56,4 +49,4 @@ class BaseNode:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied or pickled node holds its parameters alone, not the last batch.
-        return self.__dict__ | {"saved": None, "grads": []}
+        return {"params": self.params, "saved": None, "grads": []}

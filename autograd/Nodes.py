@@ -58,9 +58,6 @@ class Linear(BaseNode):
         # (weight @ grad.T).T equals grad @ weight.T, and is up to twice as fast for small batches.
         return (weight @ grad.T).T if self.input_grad else None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in super().__getstate__().items() if key != "input_grad"}
-
 
 class ReLU(BaseNode):
     """y = max(x, 0), element by element

@@ -1,1 +1,1 @@
-import lab.threads  # noqa: F401  (before NumPy and PyTorch)
+"""How fast the lab is: ``python -m benchmarks``."""

@@ -5,7 +5,6 @@ import sys
 import tempfile
 import time
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 
 from benchmarks.measure import ROOT, show
@@ -15,9 +14,9 @@ EPOCHS = 6
 ROUNDS = 3
 
 
-def seconds_per_epoch(command: list[str]) -> float:
+def seconds_per_epoch(arguments: list[str]) -> float:
     """Runs a training; returns the median of the times between the lines of its epochs, which leaves out the start."""
-    command = [sys.executable, *command]
+    command = [sys.executable, *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
         times = [time.perf_counter() for line in process.stdout if line.startswith("Epoch: ")]
@@ -27,17 +26,16 @@ def seconds_per_epoch(command: list[str]) -> float:
 
 
 def run(data_root: str) -> None:
-    root = str(Path(data_root).resolve())
     with tempfile.TemporaryDirectory() as folder:
         for name in MODELS:
-            places = ["--data-root", root, "--model-dir", folder, "--log-dir", folder]
-            ours = ["train_script.py", "--model", name, "--epochs", str(EPOCHS), "--quiet", *places]
-            plain = ["-m", "benchmarks.plain_loop", name]
+            ours = ["train_script.py", "--model", name, "--epochs", str(EPOCHS), "--quiet"]
+            ours += ["--data-root", data_root, "--model-dir", folder, "--log-dir", folder]
+            plain = ["-m", "benchmarks.plain_loop", name, str(EPOCHS), data_root]
             commands = {
                 "train_script.py": ours,
                 "train_script.py again (control)": ours,
-                "plain loop, photos in memory": [*plain, "memory", root, str(EPOCHS)],
-                "plain loop over ImageFolder": [*plain, "folder", root, str(EPOCHS)],
+                "plain loop, photos in memory": [*plain, "memory"],
+                "plain loop over ImageFolder": [*plain, "folder"],
             }
             times: dict[str, list[float]] = {contender: [] for contender in commands}
             for _ in range(ROUNDS):

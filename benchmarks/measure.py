@@ -1,85 +1,54 @@
 """Times pieces of code against each other, fairly enough for a shared and noisy machine."""
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def run_script(name: str, *arguments: str, **environment: str) -> None:
-    """Runs a script of the lab with these variables added to its environment, without what it prints."""
-    command = [sys.executable, str(ROOT / name), *arguments]
-    environment = os.environ | environment
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def call_times(function: Callable[[], Any], calls: int) -> list[float]:
-    """Seconds of each call."""
-    seconds = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return seconds
+ROOT = Path(__file__).resolve().parent.parent  # where the scripts are
 
 
 def time_in_turn(
-    contenders: dict[str, Callable[[], Any]], rounds: int, calls: int = 1, warm_up: int = 0, pause: float = 0.2
+    contenders: Mapping[str, Callable[[], Any]], rounds: int, calls: int = 1, warm_up: int = 0, pause: float = 0.2
 ) -> dict[str, list[float]]:
     """Seconds of one call of each contender, once a round: name -> list of the medians of ``calls`` calls.
 
     All take turns in one process, so that what else the machine does falls on all alike; compare them round by round.
+    Not counted: one whole round before the first, and ``warm_up`` calls in each.
 
-    Args:
-        contenders: name -> function without arguments.
-        warm_up: calls before the timed ones in each round, not counted; one whole round goes before the first.
-        pause: seconds before each turn, for the threads of the library that ran before to fall asleep. Threads of
-            OpenBLAS spin for up to a tenth of a second after their last product, and hold a core for that long.
+    ``pause`` is seconds before each turn, for the threads of the library that ran before to fall asleep: those of
+    OpenBLAS spin for up to a tenth of a second after their last product, and hold a core for that long.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_ in range(-1, rounds):
+    for _ in range(1 + rounds):
         for name, function in contenders.items():
             time.sleep(pause)
-            for _ in range(warm_up):
-                function()
-            seconds = median(call_times(function, calls))
-            if round_ >= 0:
-                times[name].append(seconds)
-    return times
+            durations = [_seconds(function) for _ in range(warm_up + calls)]
+            times[name].append(median(durations[warm_up:]))
+    return {name: values[1:] for name, values in times.items()}
 
 
-def least_time(function: Callable[[], Any], calls: int = 20) -> float:
-    """Seconds of the fastest call."""
-    return min(call_times(function, calls))
-
-
-def peak_flops(a: Any, b: Any) -> float:
-    """Floating-point operations per second in the product of two large square matrices."""
-    return 2 * len(a) ** 3 / least_time(lambda: a @ b)
+def _seconds(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def show(title: str, times: dict[str, list[float]], unit: str, against: list[str]) -> None:
     """Prints a table: the median over the rounds, its spread, and the ratio to each contender of ``against``."""
     scale = {"ms": 1e3, "s": 1}[unit]
     width = max(map(len, times))
-    print(f"\n{title}\n\n| {'':{width}} | median, {unit} | min - max | " + " | ".join(f"/ {b}" for b in against) + " |")
-    print("|---" * (3 + len(against)) + "|")
+    header = [" " * width, f"median, {unit}", "min - max", *(f"/ {other}" for other in against)]
+    print(f"\n{title}\n\n| {' | '.join(header)} |\n{'|---' * len(header)}|")
     for name, values in times.items():
-        cells = [f"{name:{width}}", f"{scale * median(values):.2f}"]
-        cells.append(f"{scale * min(values):.2f} - {scale * max(values):.2f}")
-        for base in against:
-            cells.append(_spread([value / other for value, other in zip(values, times[base], strict=True)]))
-        print(f"| {' | '.join(cells)} |", flush=True)
+        least, middle, most = (f"{scale * value:.2f}" for value in (min(values), median(values), max(values)))
+        row = [name.ljust(width), middle, f"{least} - {most}", *(_ratio(values, times[other]) for other in against)]
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
-def _spread(ratios: list[float]) -> str:
+def _ratio(values: list[float], others: list[float]) -> str:
     """Median and the middle half of the ratios, round by round."""
-    ratios = sorted(ratios)
+    ratios = sorted(value / other for value, other in zip(values, others, strict=True))
     quarter = len(ratios) // 4
     return f"{median(ratios):.2f} ({ratios[quarter]:.2f} - {ratios[-1 - quarter]:.2f})"

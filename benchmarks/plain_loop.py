@@ -1,52 +1,56 @@
 """Trains the AE or the VAE as a tutorial's script would, for comparison: same model, loss and optimizer, plain loops.
 
-    python -m benchmarks.plain_loop AE|VAE folder|memory DATA_ROOT EPOCHS
+    python -m benchmarks.plain_loop AE|VAE EPOCHS DATA_ROOT folder|memory
 
 "folder" reads the photos by torchvision's ImageFolder in each epoch, "memory" keeps them in a TensorDataset.
 """
 
 import copy
 import sys
-import warnings
 from pathlib import Path
+from typing import Any
+
+import lab.threads  # noqa: F401  (before PyTorch)
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch.nn.functional import mse_loss
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
+from Autoencoder import Autoencoder
 from data_processor import FlowerDataset, read_flowers
-from lab.checkpoint import new_model
-from lab.pytorch_training import CRITERIA
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # without libjpeg, torchvision warns at every import
-    from torchvision import transforms
-    from torchvision.datasets import ImageFolder
+from VarAutoencoder import VAE_loss_function, VarAutoencoder
 
 
-def part_of_folder(root: str, photos: FlowerDataset, *augmentation: torch.nn.Module) -> Subset:
+def in_folder(photos: FlowerDataset, *augmentation: Any) -> Dataset:
     """The same photos, as an ImageFolder decodes them whenever they are used."""
-    folder = ImageFolder(root, transforms.Compose([transforms.Resize((24, 24)), *augmentation, transforms.ToTensor()]))
-    names = set(photos.names)
-    kept = [i for i, (path, _) in enumerate(folder.samples) if Path(path).relative_to(root).as_posix() in names]
-    return Subset(folder, kept)
+    transform = transforms.Compose([transforms.Resize((24, 24)), *augmentation, transforms.ToTensor()])
+    paths = {Path(photos.root, name) for name in photos.names}
+    return ImageFolder(photos.root, transform, is_valid_file=lambda path: Path(path) in paths, allow_empty=True)
 
 
-def main(name: str, source: str, root: str, number: str) -> None:
-    splits = read_flowers(root, 24, 24, quiet=True).split()
-    training, validation = splits
-    sets: list[Dataset] = [TensorDataset(*photos[:]) for photos in splits]
+def main(name: str, epochs: str, data_root: str, source: str) -> None:
+    training, validation = read_flowers(data_root, 24, 24, quiet=True).split()
+    train_set: Dataset = TensorDataset(*training[:])
+    valid_set: Dataset = TensorDataset(*validation[:])
     if source == "folder":
-        sets = [part_of_folder(root, training, transforms.RandomHorizontalFlip()), part_of_folder(root, validation)]
-    train_loader, valid_loader = (DataLoader(photos, 16, shuffle=photos is sets[0]) for photos in sets)
+        train_set = in_folder(training, transforms.RandomHorizontalFlip())
+        valid_set = in_folder(validation)
+    train_loader, valid_loader = DataLoader(train_set, 16, shuffle=True), DataLoader(valid_set, 16)
 
-    model, criterion = new_model(name, 64, (24, 24), len(training.classes)), CRITERIA[name]
+    model: Any = Autoencoder()
+    loss_function: Any = mse_loss
+    if name == "VAE":
+        model, loss_function = VarAutoencoder(), VAE_loss_function
+        model.antithetic = True
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    best_loss, best_model = float("inf"), None
-    for epoch in range(1, int(number) + 1):
+    best_loss, best_model = float("inf"), {}
+    for epoch in range(1, int(epochs) + 1):
         model.train()
         train_loss = 0.0
-        for images, kinds in train_loader:
-            loss = criterion.loss_function(criterion.outputs(model, images, kinds), images)
+        for images, _ in train_loader:
+            loss = loss_function(model(images), images)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -54,13 +58,13 @@ def main(name: str, source: str, root: str, number: str) -> None:
         model.eval()
         valid_loss = 0.0
         with torch.no_grad():
-            for images, kinds in valid_loader:
-                valid_loss += criterion.loss_function(criterion.outputs(model, images, kinds), images).item()
+            for images, _ in valid_loader:
+                valid_loss += loss_function(model(images), images).item()
         if valid_loss < best_loss:
             best_loss, best_model = valid_loss, copy.deepcopy(model.state_dict())
         train_loss, valid_loss = train_loss / len(train_loader), valid_loss / len(valid_loader)
         print(f"Epoch: {epoch}, Train Loss: {train_loss:.4f}, Valid Loss: {valid_loss:.4f}", flush=True)
-    assert best_model is not None
+    model.load_state_dict(best_model)
 
 
 if __name__ == "__main__":

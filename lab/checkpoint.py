@@ -6,15 +6,15 @@ A checkpoint is a dict: the model, what is needed to rebuild it, and where it ca
     model         an MLPAutoencoder (in the file: its BaseGraph), or a PyTorch model (in the file: its state_dict)
     encoding_dim  the size of the latent vector
     image_size    [width, height] in pixels
-    data          root of the photos, a fingerprint of those it was trained on and validated on, and the kinds of
-                  flower, with the number of training photos of each; without the kinds in files of earlier versions
-    epoch, train_loss, valid_loss
+    data          root of the photos, a fingerprint of those it was trained on and validated on, and the number of
+                  training photos of each class (without it in some files of earlier versions)
+    epoch         of the best model, and its losses: train_loss and valid_loss, or those of the GAN's two networks
     settings      the flags of the training script
 
 Part 2's file, models/BestModel_MLPAE.pkl, is a pickle that ``pickle.load`` opens in any Python that can import
 ``autograd`` and NumPy, followed by a checksum. Unpickling an untrusted file can execute anything, so
-``load_checkpoint`` only inspects the pickle (untrusted_pickle.py), and constructs the nodes itself. The files of
-PyTorch's models are zip archives: what is in them is checked, packed again, and loaded with ``weights_only=True``.
+``load_checkpoint`` constructs none of its objects: it records them, and makes the nodes itself. The files of PyTorch's
+models are loaded with ``weights_only=True``.
 """
 
 import hashlib
@@ -23,8 +23,6 @@ import io
 import math
 import os
 import pickle
-import re
-import reprlib
 import textwrap
 import unicodedata
 import zipfile
@@ -36,40 +34,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from autograd import BaseGraph, Linear, ReLU, Sigmoid
-from lab.defaults import BY_KIND
+from autograd import BaseGraph, BaseNode, Linear, ReLU, Sigmoid
+from lab.defaults import BY_CLASS
 from lab.errors import UserError
 from lab.files import atomic_write
 from lab.mlp_autoencoder import MLPAutoencoder
-from lab.untrusted_pickle import MOST_NODES, NUMPY, array_of, check_steps, origin_of, read_pickle
 
-# The class of each PyTorch model, and the file it is in: imported when needed, since Part 2 needs none of them.
-PYTORCH_MODELS = {"AE": "Autoencoder", "VAE": "VarAutoencoder", "GAN": "GAN", "DDPM": "Diffusion"}
-PYTORCH_MODELS["VAE_calibrated"] = "VarAutoencoder"  # the same network, trained with another loss
-
-
-# Earlier versions can be made to execute code by a file, or to write out of bounds, in spite of ``weights_only=True``:
-# CVE-2025-32434 (before 2.6), CVE-2026-24747 (before 2.10).
-SAFE_PYTORCH = (2, 10)
-
-# What is in an archive by ``torch.save``. TorchScript's, which hold code, have other parts as well.
-_ARCHIVE = re.compile(r"[^/]+/(data\.pkl|byteorder|version|\.format_version|\.storage_alignment|data/\d+)")
-_ARCHIVE_ID = re.compile(r"[^/]+/\.data/serialization_id")
-
-# Opcodes of the pickle in a file of PyTorch: a resumed training has a history, with some dozens for each epoch.
-_MOST_STEPS = 1_000_000
+# The module and the class of each PyTorch model: imported when needed, so that a mistake in one does not stop Part 2.
+PYTORCH_MODELS = {
+    "AE": ("Autoencoder", "Autoencoder"),
+    "VAE": ("VarAutoencoder", "VarAutoencoder"),
+    "VAE_calibrated": ("VarAutoencoder", "VarAutoencoder"),
+    "GAN": ("generative.GAN", "GAN"),
+    "DDPM": ("generative.Diffusion", "Diffusion"),
+}
 
 
 class CheckpointError(UserError):
     """A file that is not a checkpoint, or not of the model that is needed."""
 
 
-def new_model(name: str, encoding_dim: int | None, image_size: Sequence[int], kinds: int) -> Any:
-    """A PyTorch model with initial weights, by the name that ``--model`` gives it; the number of kinds is for those in
-    ``BY_KIND``."""
-    class_name = PYTORCH_MODELS[name]
-    options = {"kinds": kinds} if name in BY_KIND else {}
-    model = getattr(importlib.import_module(class_name), class_name)(encoding_dim, image_size, **options)
+def new_model(name: str, encoding_dim: int | None, image_size: Sequence[int], classes: int) -> Any:
+    """A PyTorch model with initial weights; the number of classes is for the models in ``BY_CLASS``."""
+    module, class_name = PYTORCH_MODELS[name]
+    options = {"classes": classes} if name in BY_CLASS else {}
+    model = getattr(importlib.import_module(module), class_name)(encoding_dim, image_size, **options)
     model.name = name
     return model
 
@@ -86,7 +75,7 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
         weights = {name: weight.contiguous() for name, weight in checkpoint["model"].state_dict().items()}
         save_values(checkpoint | {"model": weights}, path)
     else:
-        # With protocol 4, all versions of NumPy write arrays in the same form, which ``array_of`` reads.
+        # With protocol 4, all versions of NumPy write arrays in the same form, which ``_array`` reads.
         content = pickle.dumps(checkpoint | {"model": checkpoint["model"].graph}, protocol=4)
         with atomic_write(path) as file:
             file.write(content + _checksum(content))
@@ -105,15 +94,12 @@ def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
 
     Raises:
         CheckpointError: there is none; or it is damaged, of another model, or inconsistent.
-        UserError: the installed version of PyTorch is not safe to load it with.
     """
     path = checkpoint_path(model_dir, name)
     if not os.path.exists(path):
         raise CheckpointError(f"{path}: no such checkpoint; train the model first, or give its folder")
-    if name in PYTORCH_MODELS:
-        expect_safe_pytorch()
     try:
-        return checkpoint_in(_read(path), name)
+        return checkpoint_in(path.read_bytes(), name)
     except Exception as error:  # a damaged file can raise any exception
         reason = textwrap.shorten(str(error) or type(error).__name__, 300)
         raise CheckpointError(f"{path}: not a usable checkpoint ({reason}); train the model again") from None
@@ -128,47 +114,12 @@ def checkpoint_in(content: bytes, name: str) -> dict[str, Any]:
     return checkpoint
 
 
-def load_values(path: str | Path) -> Any:
-    """The values in a file of ``save_values``; nothing in it is executed, but a damaged one raises any exception."""
-    return values_in(_read(path))
-
-
 def values_in(content: bytes) -> Any:
-    """``load_values`` of the content of a file."""
-    expect_safe_pytorch()
-    checked = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(checked, "w") as packed:
-        parts = archive.infolist()
-        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-        _expect(stored, "it is compressed, which checkpoints never are")
-        _expect(sum(part.file_size for part in parts) <= len(content), "its parts are larger than the whole")
-        damaged = archive.testzip()
+    """The values in a file of ``save_values``; nothing in it is executed, but a damaged one raises any exception."""
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        damaged = zipfile.ZipFile(io.BytesIO(content)).testzip()  # PyTorch compares no checksums
         _expect(damaged is None, f"the checksum of {damaged!r} in it does not fit")
-        names = [part.filename for part in parts]
-        _expect(len(set(names)) == len(names), "it holds two parts of one name")
-        for name in names:
-            if not _ARCHIVE_ID.fullmatch(name):
-                _expect(_ARCHIVE.fullmatch(name) is not None, f"it holds {name!r}, which no checkpoint needs")
-                part = archive.read(name)
-                if name.endswith("/data.pkl"):
-                    check_steps(part, _MOST_STEPS)
-                packed.writestr(name, part)
-    # What is loaded is what was checked: PyTorch's own reader may find other parts in the same bytes.
-    checked.seek(0)
-    return torch.load(checked, map_location="cpu", weights_only=True)
-
-
-def expect_safe_pytorch() -> None:
-    """Raises a UserError if the installed version of PyTorch has known holes in loading untrusted files."""
-    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_PYTORCH:
-        expected = "{}.{} or later".format(*SAFE_PYTORCH)
-        found = f"found PyTorch {torch.__version__}, which a file can make execute code, expected {expected}"
-        raise UserError(f"{found}; pip install -r requirements.txt")
-
-
-def _read(path: str | Path) -> bytes:
-    _expect(Path(path).is_file(), "it is no file")
-    return Path(path).read_bytes()
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _expect(true: bool, message: str) -> None:
@@ -176,47 +127,39 @@ def _expect(true: bool, message: str) -> None:
         raise CheckpointError(message)
 
 
-# Checks for all models
-
-
-PARTS_OF_A_CHECKPOINT = {"name", "model", "encoding_dim", "image_size", "data"}
-PARTS_OF_A_CHECKPOINT |= {"epoch", "train_loss", "valid_loss", "settings"}
-
-
 def _check(checkpoint: Any, name: str) -> None:
-    """Raises a CheckpointError if a part is missing or wrong, whatever the model."""
+    """Raises an exception if a part is missing or wrong, whatever the model."""
+    losses = ["discriminator_loss", "generator_loss"] if name == "GAN" else ["train_loss", "valid_loss"]
+    parts = {"name", "model", "encoding_dim", "image_size", "data", "epoch", "settings", *losses}
     _expect(type(checkpoint) is dict, f"found a {type(checkpoint).__name__}, expected a dict")
-    missing = PARTS_OF_A_CHECKPOINT - checkpoint.keys()
+    missing = parts - checkpoint.keys()
     _expect(not missing, f"it lacks {', '.join(sorted(missing))}")
-    # reprlib, since a small file can describe a value whose full representation would exhaust the memory.
-    _expect(checkpoint["name"] == name, f"it holds the model {reprlib.repr(checkpoint['name'])}, expected {name}")
+    _expect(checkpoint["name"] == name, f"it holds the model {checkpoint['name']!r:.40}, expected {name}")
     sides = checkpoint["image_size"]
     fits = type(sides) is list and len(sides) == 2 and all(_is_number(side, 1, 2**16) for side in sides)
-    _expect(fits, f"its image size is {reprlib.repr(sides)}, expected [width, height]")
+    _expect(fits, f"its image size is {sides!r:.40}, expected [width, height]")
     _expect(_is_number(checkpoint["encoding_dim"], 1, 2**32), "its encoding_dim is no whole number")
-    if "kinds" in checkpoint["data"] or name in BY_KIND:
-        _check_kinds(checkpoint["data"].get("kinds"))
-    root, fingerprint = checkpoint["data"]["root"], checkpoint["data"]["fingerprint"]
-    _expect(type(root) is str, "its data root is no text")
-    _expect(not any(unicodedata.category(char) == "Cc" for char in root), "its data root holds control characters")
-    _expect(type(fingerprint) is str, "its fingerprint of the photos is no text")
     _expect(_is_number(checkpoint["epoch"], 1, 2**32), "its epoch is no whole number")
-    losses = checkpoint["train_loss"], checkpoint["valid_loss"]
-    _expect(all(type(loss) is float and math.isfinite(loss) for loss in losses), "its losses are no finite numbers")
+    finite = all(type(checkpoint[loss]) is float and math.isfinite(checkpoint[loss]) for loss in losses)
+    _expect(finite, "its losses are no finite numbers")
     _expect(_is_number(checkpoint["settings"]["split_seed"], 0, 2**32), "its split seed is no whole number")
-
-
-def _check_kinds(kinds: Any) -> None:
-    _expect(kinds is not None, "it is of an earlier version, which did not learn with the kinds of flower")
-    _expect(type(kinds) is dict and len(kinds) < 2**16, "its kinds of flower are no dict of names")
-    for kind, number in kinds.items():
-        plain = type(kind) is str and not any(unicodedata.category(char) == "Cc" or char in "/\\" for char in kind)
-        _expect(plain and _is_number(number, 0, 2**32), "its kinds of flower are no names of folders with numbers")
-    _expect(sum(kinds.values()) > 0, "its kinds of flower have no photos")
+    data = checkpoint["data"]
+    _expect(_is_plain(data["root"]) and _is_plain(data["fingerprint"]), "its data root or fingerprint is no plain text")
+    if "kinds" in data:  # in files of earlier versions
+        data["classes"] = data.pop("kinds")
+    classes = data.get("classes", {})
+    plain = all(_is_plain(label) and "/" not in label and "\\" not in label for label in classes)
+    counts = type(classes) is dict and all(_is_number(count, 0, 2**32) for count in classes.values())
+    enough = sum(classes.values()) > 0 if name in BY_CLASS or classes else True
+    _expect(plain and counts and enough, "its classes are no names of folders with numbers of photos")
 
 
 def _is_number(value: Any, lowest: int, limit: int) -> bool:
     return type(value) is int and lowest <= value < limit
+
+
+def _is_plain(text: Any) -> bool:
+    return type(text) is str and not any(unicodedata.category(char) == "Cc" for char in text)
 
 
 # PyTorch's models
@@ -224,14 +167,12 @@ def _is_number(value: Any, lowest: int, limit: int) -> bool:
 
 def _rebuild(checkpoint: dict[str, Any]) -> nn.Module:
     """The PyTorch model with its weights; raises an exception if they do not fit it or are not finite."""
+    classes = len(checkpoint["data"].get("classes", ()))
     with torch.device("meta"):  # takes no memory, whatever size the file asks for
-        model = new_model(
-            checkpoint["name"],
-            checkpoint["encoding_dim"],
-            checkpoint["image_size"],
-            len(checkpoint["data"].get("kinds", ())),
-        )
-    weights, expected = checkpoint["model"], model.state_dict()
+        model = new_model(checkpoint["name"], checkpoint["encoding_dim"], checkpoint["image_size"], classes)
+    # In files of earlier versions, the embedding of the labels of the diffusion model has another name.
+    weights = {name.replace(".kind.", ".label."): weight for name, weight in checkpoint["model"].items()}
+    expected = model.state_dict()
     _expect(weights.keys() == expected.keys(), "its weights are not those of the model")
     for name, weight in weights.items():
         plain = type(weight) is torch.Tensor and weight.layout == torch.strided and weight.dtype == expected[name].dtype
@@ -246,6 +187,31 @@ def _rebuild(checkpoint: dict[str, Any]) -> nn.Module:
 # Graphs of autograd
 
 
+class _Recorded:
+    """An object in a pickle: its arguments and its state are recorded, and it is not constructed."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+# What NumPy makes arrays with, in versions 1 and 2, and our own classes.
+ADMITTED = {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
+ADMITTED |= {("numpy", "ndarray"), ("numpy", "dtype"), ("autograd.BaseGraph", "BaseGraph")}
+ADMITTED |= {("autograd.Nodes", name) for name in ("Linear", "ReLU", "Sigmoid")}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Not even NumPy's own constructors are called: ``numpy.ndarray`` takes any bytes for addresses of objects."""
+
+    def find_class(self, module: str, name: str) -> type:
+        if (module, name) not in ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint needs")
+        return type(name, (_Recorded,), {})
+
+
 def _checksum(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
@@ -253,36 +219,37 @@ def _checksum(content: bytes) -> bytes:
 def _unpickle(content: bytes) -> Any:
     content, checksum = content[:-64], content[-64:]
     _expect(_checksum(content) == checksum, "the checksum at its end is missing or does not fit")
-    return read_pickle(content, NUMPY | {_GRAPH} | _NODES.keys())
-
-
-_GRAPH = ("autograd.BaseGraph", "BaseGraph")
-_NODES = {("autograd.Nodes", node.__name__): node for node in (Linear, ReLU, Sigmoid)}
+    return _Unpickler(io.BytesIO(content)).load()
 
 
 def _rebuild_graph(checkpoint: dict[str, Any]) -> MLPAutoencoder:
     """The model of Part 2, from new nodes; raises an exception if a node is wrong or does not fit the image size."""
     graph = checkpoint["model"]
-    fits = origin_of(graph) == _GRAPH and graph.state.keys() == {"nodes"} and type(graph.state["nodes"]) is list
-    _expect(fits, "its model is no BaseGraph")
-    _expect(len(graph.state["nodes"]) <= MOST_NODES, f"its model has more than {MOST_NODES} nodes")
-    width = 3 * math.prod(checkpoint["image_size"])
-    rows = width
-    nodes = []
-    for node in graph.state["nodes"]:
-        kind = type(node).__name__
-        _expect(origin_of(node) in _NODES, f"its model holds a {kind}")
-        fits = node.state.keys() == {"params", "saved", "grads"} and type(node.state["params"]) is list
-        _expect(fits, "a node is not as autograd makes it")
-        params = [array_of(param) for param in node.state["params"]]
+    _expect(type(graph).__name__ == "BaseGraph", "its model is no BaseGraph")
+    size = width = 3 * math.prod(checkpoint["image_size"])
+    nodes: list[BaseNode] = []
+    for recorded in graph.state["nodes"]:
+        kind = type(recorded).__name__
+        params = [_array(param) for param in recorded.state["params"]]
         _expect(all(np.isfinite(param).all() for param in params), "its weights are not all finite numbers")
-        shapes = [param.shape for param in params]
         if kind == "Linear":
+            shapes = [param.shape for param in params]
             columns = shapes[-1][0]
-            _expect(shapes == [(rows, columns), (columns,)], f"a Linear has {shapes}, expected {rows} inputs")
-            rows = columns
+            _expect(shapes == [(size, columns), (columns,)], f"a Linear has {shapes}, expected {size} inputs")
+            nodes.append(Linear(size, columns))
+            nodes[-1].params = params
+            size = columns
         else:
-            _expect(not shapes, f"a {kind} has parameters")
-        nodes.append(_NODES[node.origin].of(*params))
-    _expect(rows == width, f"its model gives {rows} numbers, an image of its size has {width}")
+            _expect(kind in ("ReLU", "Sigmoid") and not params, f"its model holds a {kind}, or one with parameters")
+            nodes.append({"ReLU": ReLU, "Sigmoid": Sigmoid}[kind]())
+    _expect(size == width, f"its model gives {size} numbers, an image of its size has {width}")
     return MLPAutoencoder(BaseGraph(nodes), checkpoint["encoding_dim"], checkpoint["image_size"])
+
+
+def _array(recorded: Any) -> np.ndarray:
+    """The array of float32 or float64 that was recorded; raises an exception if it is none."""
+    _, shape, dtype, column_major, content = recorded.state
+    kind = {"f4": "f4", "f8": "f8"}[dtype.arguments[0]]
+    # The state of a dtype begins with its version and its byte order.
+    array = np.frombuffer(content, np.dtype(dtype.state[1] + kind))
+    return array.reshape(shape, order="F" if column_major else "C").astype(kind)

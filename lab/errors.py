@@ -14,10 +14,11 @@ class UserError(Exception):
 
 
 def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorates a script's ``main``: a UserError is printed in one line on stderr, with exit status 2.
+    """Decorates a script's ``main``: errors of the user, of files and of memory are one line on stderr, with exit
+    status 2.
 
-    So is a part of the lab that a student has not written yet. Ctrl-C ends in one line and exit
-    status 130. Any other exception is a bug, and keeps its traceback.
+    So is a part of the lab that a student has not written yet. Ctrl-C ends in one line and exit status 130. Any other
+    exception is a bug, and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -26,27 +27,31 @@ def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
             sys.stdout.reconfigure(errors="backslashreplace")  # names of folders may not fit the terminal's encoding
         try:
             return main(argv)
-        except UserError as error:
-            print(f"{Path(sys.argv[0]).name}: error: {one_line(str(error))}", file=sys.stderr)
-            raise SystemExit(2) from None
         except KeyboardInterrupt as interrupt:
             print(str(interrupt) or "Interrupted.", file=sys.stderr)
             raise SystemExit(130) from None
-        except NotImplementedError as error:
-            if not re.match(r"Part \d", str(error)):
+        except Exception as error:
+            if not (words := _in_words(error)):
                 raise
-            *_, frame = traceback.extract_tb(error.__traceback__)
-            where = f"{frame.filename}, line {frame.lineno}"
-            print(f"{Path(sys.argv[0]).name}: error: {error} is not written yet ({where})", file=sys.stderr)
-            raise SystemExit(2) from None
-        except (MemoryError, RuntimeError) as error:  # of NumPy, and of PyTorch
-            if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
-                raise
-            what = f"out of memory ({one_line(str(error))[:200]}); take a smaller --image-size or --batch-size"
-            print(f"{Path(sys.argv[0]).name}: error: {what}", file=sys.stderr)
+            print(f"{Path(sys.argv[0]).name}: error: {one_line(words)}", file=sys.stderr)
             raise SystemExit(2) from None
 
     return wrapper
+
+
+def _in_words(error: Exception) -> str:
+    """What to say of an error that a user can do something about; "" for a bug."""
+    text = str(error)
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, OSError):
+        return f"{error.filename or 'stdout'}: {error.strerror}; give another place" if error.strerror else text
+    if isinstance(error, NotImplementedError) and re.match(r"Part \d", text):
+        *_, frame = traceback.extract_tb(error.__traceback__)
+        return f"{text} is not written yet ({frame.filename}, line {frame.lineno})"
+    if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", text):  # NumPy's and PyTorch's
+        return f"out of memory ({text[:200]}); take a smaller --image-size or --batch-size"
+    return ""
 
 
 def in_lines(text: str) -> str:

@@ -41,13 +41,12 @@ def atomic_write(path: str | Path) -> Iterator[io.BytesIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except BaseException as error:
+    except OSError as error:
+        found = f"{path}: could not be written ({error.strerror or error})"
+        raise UserError(f"{found}; what was there before still is") from None
+    finally:
         with contextlib.suppress(OSError):  # it may not exist: yet, or any more
             unfinished.unlink()
-        if isinstance(error, OSError):
-            found = f"{path}: could not be written ({error.strerror or error})"
-            raise UserError(f"{found}; what was there before still is") from None
-        raise
 
 
 def remove_unfinished(folder: str | Path, name: str) -> None:
@@ -56,22 +55,16 @@ def remove_unfinished(folder: str | Path, name: str) -> None:
         leftover.unlink()
 
 
-def previous_path(path: str | Path) -> Path:
+def previous_path(path: Path) -> Path:
     """Where the file of an earlier run is kept."""
-    path = Path(path)
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def keep_previous(path: str | Path) -> None:
+def keep_previous(path: Path) -> None:
     """Copies the file of an earlier run, if there is one, so that this run does not overwrite it."""
-    path = Path(path)
     if path.exists():
         previous = previous_path(path)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: could not be kept ({error.strerror}); move it, or give another folder") from None
         with atomic_write(previous) as file:
-            file.write(content)
-        words = in_lines(f"Kept {path.name} of an earlier run as {previous}.")
-        tqdm.write(words, file=sys.stderr)  # above a progress bar
+            file.write(path.read_bytes())
+        # Above a progress bar.
+        tqdm.write(in_lines(f"Kept {path.name} of an earlier run as {previous}."), file=sys.stderr)

@@ -1,58 +1,58 @@
-"""Pictures sampled from a model (handout, Parts 3 and 4)."""
+"""Pictures sampled from any model, in batches (handout, Parts 3 and 4)."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from data_processor import show_groups
+from data_processor import show_images
 from lab.command_line import progress
+from lab.grids import name_groups
 
 BATCH = 32  # pictures sampled at a time: few enough for the cache, and enough for all cores
 
 
-def generate(model: Any, number: int, seed: int, kinds: Tensor | None = None, **options: Any) -> Tensor:
+def generate(model: Any, number: int, seed: int, labels: Tensor | None = None, **options: Any) -> Tensor:
     """(number, 3, H, W) in [0, 1]: ``model.sample`` with random numbers of this seed.
 
-    ``kinds`` (number,) are the kind of each picture, for the models in ``BY_KIND``; ``options`` are those of
+    ``labels`` (number,) are those of the pictures, for the models in ``BY_CLASS``; ``options`` are those of
     ``model.sample``.
     """
     torch.manual_seed(seed)
     model.eval()
     pictures = []
     with progress(None, f"Sampling from {model.name}", number, "picture") as bar:
-        for done in range(0, number, BATCH):
-            chosen = {} if kinds is None else {"kinds": kinds[done : done + BATCH]}
-            pictures.append(model.sample(min(BATCH, number - done), **chosen, **options))
+        for start in range(0, number, BATCH):
+            some = {} if labels is None else {"labels": labels[start : start + BATCH]}
+            pictures.append(model.sample(min(BATCH, number - start), **some, **options))
             bar.update(len(pictures[-1]))
     return torch.cat(pictures)
 
 
-def kinds_in_proportion(numbers: Mapping[str, int], number: int) -> Tensor:
-    """(number,) int64, sorted: kinds of flower, as frequent as these numbers of photos, rounded (largest remainder)."""
-    shares = torch.tensor(list(numbers.values())).double() * number / sum(numbers.values())
-    counts = shares.floor().long()
-    most = (shares - counts).argsort(descending=True, stable=True)
-    counts[most[: number - int(counts.sum())]] += 1
-    return torch.arange(len(counts)).repeat_interleave(counts)
+def labels_in_proportion(counts: Mapping[str, int], number: int) -> Tensor:
+    """(number,) int64, sorted: labels, each as frequent as its class in ``counts``, rounded (largest remainder)."""
+    shares = torch.tensor(list(counts.values())).double() * number / sum(counts.values())
+    numbers = shares.floor().long()
+    most = (shares - numbers).argsort(descending=True, stable=True)
+    numbers[most[: number - int(numbers.sum())]] += 1
+    return torch.arange(len(numbers)).repeat_interleave(numbers)
 
 
-def draw_samples(title: str, images: Tensor, kinds: Tensor | None, names: Sequence[str], file: IO[bytes]) -> None:
+def draw_samples(title: str, images: Tensor, labels: Tensor | None, classes: Sequence[str]) -> Image.Image:
     """Draws images (N, 3, H, W) below the title, about as many in a row as there are rows, five or more; those of a
-    kind together, below its name, if ``kinds`` (N,) are given."""
+    class together, below its name, if ``labels`` (N,) are given."""
     columns = max(5, math.ceil(math.sqrt(len(images))))
     groups = {title: images}
-    if kinds is not None:
-        groups = {f"{title}, {names[kind]}": images[kinds == kind] for kind in kinds.unique().tolist()}
-    show_groups(groups, file, columns)
+    if labels is not None:
+        groups = {f"{title}, {classes[label]}": images[labels == label] for label in labels.unique().tolist()}
+    return name_groups({name: show_images(some, columns=columns) for name, some in groups.items()})
 
 
 @torch.no_grad()
-def latent_vectors(model: Any, images: Tensor) -> Tensor:
-    """The latent vectors of images (N, 3, H, W) by an autoencoder, (N, encoding_dim): of a VAE, the means."""
-    batches = images.split(256)
-    return torch.cat(
-        [model.encode(batch)[0] if hasattr(model, "encode") else model.encoder(batch) for batch in batches]
-    )
+def latent_vectors(model: Any, photos: Any) -> Tensor:
+    """The latent vectors (N, encoding_dim) of a FlowerDataset by an AE or a VAE: of a VAE, the means."""
+    batches = [photos[rows][0] for rows in torch.arange(len(photos)).split(256)]
+    return torch.cat([model.encode(some)[0] if hasattr(model, "encode") else model.encoder(some) for some in batches])

@@ -12,10 +12,6 @@ class MLPAutoencoder(nn.Module):
     """An autoencoder of images whose arithmetic is that of a BaseGraph: (N, 3HW) -> (N, 3HW), both in [0, 1].
 
     Its ``state_dict`` holds the parameters of the graph and shares their memory. PyTorch's autograd has no part in it.
-
-    Attributes:
-        graph: the BaseGraph.
-        decoder: its second half, (N, encoding_dim) -> (N, 3HW).
     """
 
     name = "MLPAE"
@@ -23,7 +19,6 @@ class MLPAutoencoder(nn.Module):
     def __init__(self, graph: BaseGraph, encoding_dim: int, image_size: Sequence[int]) -> None:
         super().__init__()
         self.graph, self.encoding_dim, self.image_size = graph, encoding_dim, image_size
-        self.decoder = graph[len(graph) // 2 :]  # the larger half: the layers of the encoder, and a Sigmoid
         for i, param in enumerate(param for node in graph for param in node.params):
             self.register_buffer(str(i), torch.from_numpy(param))
 
@@ -33,8 +28,12 @@ class MLPAutoencoder(nn.Module):
 
     reconstruct = forward
 
+    def decoder(self, latent: Tensor) -> Tensor:
+        """Latent vectors (N, encoding_dim) -> images (N, 3, H, W) in [0, 1], by the second half of the graph."""
+        width, height = self.image_size
+        half = self.graph[len(self.graph) // 2 :]  # the larger one: the layers of the encoder, and a Sigmoid
+        return torch.from_numpy(half.forward(latent.numpy())).reshape(-1, 3, height, width)
+
     def sample(self, n: int) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors sampled from N(0, 1)."""
-        width, height = self.image_size
-        latent = torch.randn(n, self.encoding_dim).numpy()
-        return torch.from_numpy(self.decoder.forward(latent)).reshape(n, 3, height, width)
+        return self.decoder(torch.randn(n, self.encoding_dim))

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from torch import Tensor
-from torch.utils.data import DataLoader, SubsetRandomSampler
+from torch.utils.data import DataLoader
 
 from data_processor import FlowerDataset, create_flower_dataloaders, read_flowers
 from lab.command_line import no_progress
 from lab.defaults import DATA_ROOT
 from lab.drawn_flowers import draw_flowers
 from lab.errors import UserError, one_line
-from lab.processes import stderr_of_first_process
+from lab.files import prepare_folder
 
 
 @contextlib.contextmanager
@@ -26,40 +25,37 @@ def _file_errors() -> Iterator[None]:
     """Turns the errors of reading photos, and of drawing the stand-in set, into UserErrors."""
     try:
         yield
-    except (OSError, MemoryError) as error:
-        raise UserError(str(error) or "out of memory") from None
+    except OSError as error:
+        raise UserError(str(error)) from None
 
 
 @_file_errors()
 def load_photos(args: argparse.Namespace, device: str = "cpu") -> tuple[DataLoader, DataLoader]:
-    """(training_dataloader, validation_dataloader) by the flags of a training; see ``create_flower_dataloaders``."""
-    size: tuple[int, int] = args.image_size
-    with stderr_of_first_process():
-        training, validation = create_flower_dataloaders(
-            args.batch_size,
-            photos_or_drawn(args.data_root, args.drawn_root),
-            *size,
-            seed=args.seed,
-            split_seed=args.split_seed,
-            device=device,
-            strict=args.strict,
-            log_dir=args.log_dir,
-            quiet=no_progress(),
-        )
-        say_which_photos(training.dataset, validation.dataset)
+    """(training_dataloader, validation_dataloader) by the flags of a training; see ``create_flower_dataloaders``.
+
+    First, it makes sure that the folders of the training can be written, which is better than an error at its end.
+    """
+    prepare_folder(args.model_dir)
+    prepare_folder(args.log_dir)
+    root = photos_or_drawn(args.data_root, args.drawn_root)
+    width, height = args.image_size
+    options: dict[str, Any] = {"seed": args.seed, "split_seed": args.split_seed, "device": device}
+    options |= {"strict": args.strict, "quiet": no_progress()}
+    training, validation = create_flower_dataloaders(args.batch_size, root, width, height, **options)
+    say_which_photos(training.dataset, validation.dataset)
     return training, validation
 
 
 def say_which_photos(*parts: Any) -> None:
-    """Says on stderr in which folder the photos are, and how many of which kind; ``parts`` are FlowerDatasets."""
-    numbers = Counter[str]()
+    """Says on stderr in which folder the photos are, and how many of which class; ``parts`` are FlowerDatasets."""
+    counts = Counter[str]()
     for part in parts:
-        numbers.update(number_by_kind(part))
-    shown = ", ".join(f"{one_line(kind)[:40]} {number}" for kind, number in islice(numbers.items(), 20))
-    kinds = f"{len(numbers)} kind{'s'[: len(numbers) > 1]}"
-    print(f"Photos in {Path(parts[0].root).absolute()}: {kinds}: {shown}.", file=sys.stderr)
-    if len(numbers) == 1:
-        print("Only one kind of flower: expected a folder of folders, one for each kind.", file=sys.stderr)
+        counts.update(class_counts(part))
+    shown = ", ".join(f"{one_line(name)[:40]} {count}" for name, count in islice(counts.items(), 20))
+    classes = f"{len(counts)} class{'es' if len(counts) > 1 else ''}"
+    print(f"Photos in {Path(parts[0].root).absolute()}: {classes}: {shown}.", file=sys.stderr)
+    if len(counts) == 1:
+        print("Only one class: expected a folder of folders, one for each class.", file=sys.stderr)
 
 
 @_file_errors()
@@ -68,42 +64,14 @@ def read_photos(root: str, image_size: tuple[int, int]) -> FlowerDataset:
     return read_flowers(root, *image_size, quiet=no_progress())
 
 
-def hold_out(loader: DataLoader) -> tuple[DataLoader, tuple[Tensor, Tensor]]:
-    """A loader of the training photos without every tenth, and those, (images, kinds): they choose a GAN's epoch.
-
-    Raises:
-        UserError: fewer than two would be held out.
-    """
-    photos: Any = loader.dataset
-    held_out = photos[slice(None, None, 10)]
-    if len(held_out[0]) < 2:
-        found = f"found {len(photos)} training photos, expected 11 or more, of which every tenth chooses the epoch"
-        raise UserError(f"{found}; give more photos")
-    kept = [i for i in range(len(photos)) if i % 10]
-    sampler = SubsetRandomSampler(kept, loader.generator)
-    options: Any = {"generator": loader.generator, "collate_fn": loader.collate_fn}
-    return DataLoader(photos, loader.batch_size, sampler=sampler, **options), held_out
-
-
-def number_by_kind(photos: Any) -> dict[str, int]:
-    """The number of photos of each kind in a FlowerDataset, by its name, in the order of the labels."""
+def class_counts(photos: Any) -> dict[str, int]:
+    """The number of photos of each class in a FlowerDataset, by its name, in the order of the labels."""
     return dict(zip(photos.classes, photos.labels.bincount(minlength=len(photos.classes)).tolist(), strict=True))
 
 
-def fingerprint(training: FlowerDataset, validation: FlowerDataset) -> str:
-    """32 hexadecimal digits: 16 for the training photos, and 16 for the validation photos."""
+def fingerprint(training: Any, validation: Any) -> str:
+    """32 hexadecimal digits: 16 for the training photos, and 16 for the validation photos, both FlowerDatasets."""
     return training.fingerprint() + validation.fingerprint()
-
-
-def trained_on(recorded: str, training: FlowerDataset, validation: FlowerDataset) -> bool:
-    """Whether these are the photos, in this split, of a ``fingerprint`` that was recorded in a training."""
-    if len(recorded) == 16:
-        if recorded != training.fingerprint(of_names_alone=True):
-            return False
-        words = "Only the names of its training photos are recorded with this model, and these are the same"
-        print(f"{words}; train it again to record their content.", file=sys.stderr)
-        return True
-    return recorded == fingerprint(training, validation)
 
 
 def photos_of_training(checkpoint: dict[str, Any], args: argparse.Namespace) -> tuple[FlowerDataset, FlowerDataset]:
@@ -113,7 +81,7 @@ def photos_of_training(checkpoint: dict[str, Any], args: argparse.Namespace) -> 
     flowers = read_photos(photos_or_drawn(root, args.drawn_root), checkpoint["image_size"])
     say_which_photos(flowers)
     training, validation = flowers.split(checkpoint["settings"]["split_seed"])
-    if not trained_on(checkpoint["data"]["fingerprint"], training, validation):
+    if fingerprint(training, validation) != checkpoint["data"]["fingerprint"]:
         print("These are not the photos that the model was trained on.", file=sys.stderr)
     return training, validation
 

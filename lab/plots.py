@@ -7,7 +7,6 @@ differs in colour also differs in shape or line style.
 import csv
 import itertools
 import logging
-import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from data_processor import FlowerDataset  # noqa: E402
 from lab.errors import UserError, one_line  # noqa: E402
 from lab.files import atomic_write  # noqa: E402
+from lab.generation import latent_vectors  # noqa: E402
 from VarAutoencoder import VarAutoencoder  # noqa: E402
 
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#595959"
@@ -42,7 +42,7 @@ def read_history(path: str | Path) -> list[dict[str, float]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        if not history or not history[0].keys() >= {"Epoch", "Train Loss", "Valid Loss"}:
+        if not history or len(history[0]) < 3 or "Epoch" not in history[0]:
             raise ValueError
     except (OSError, ValueError, TypeError, csv.Error):
         raise UserError(f"{path}: found no history of losses in it; train again, or give another folder") from None
@@ -50,70 +50,48 @@ def read_history(path: str | Path) -> list[dict[str, float]]:
 
 
 def plot_losses(
-    titles: list[str],
-    history: list[dict[str, float]],
-    best_epoch: int,
-    asked: dict[str, float],
-    save_path: str | Path,
+    name: str, history: list[dict[str, float]], best_epoch: int, required: dict[str, float], save_path: str | Path
 ) -> None:
-    """Plots both losses by epoch, with the best epoch marked, and the handout's bounds as horizontal lines.
+    """Plots the two losses of a model by epoch, and the handout's bounds as horizontal lines.
 
     Args:
-        titles: of the plot; of two plots, one above the other, where the losses are different quantities.
-        history: "Epoch", "Train Loss" and "Valid Loss" of each epoch.
-        best_epoch: the epoch of the saved model, from 1.
-        asked: the handout's bounds, as in {"train": 0.01, "valid": 0.012}; may be empty.
+        name: of the model.
+        history: of each epoch, "Epoch" and two losses, as in "Train Loss" and "Valid Loss"; what follows is not drawn.
+        best_epoch: the epoch of the saved model, from 1, which is marked.
+        required: the handout's bounds, as in {"train": 0.01, "valid": 0.012}; may be empty.
         save_path: of the PNG file.
     """
     epochs = [row["Epoch"] for row in history]
+    first, second = [key for key in history[0] if key != "Epoch"][:2]
     best = history[best_epoch - 1]
-    losses = best["Train Loss"], best["Valid Loss"]
-    digits = 4 if max(map(abs, losses)) < 10 else 1
     with rc_context(STYLE):
-        figure = Figure(figsize=(8, 4.5 if len(titles) == 1 else 6), layout="constrained")
-        plots = figure.subplots(len(titles), squeeze=False).ravel()
-        for plot, title in zip(plots, titles, strict=True):
-            plot.set(title=title, xlabel="Epoch", ylabel="Loss" if len(titles) == 1 else "")
-        for plot, which, color, style in (plots[0], "Train", BLUE, "--"), (plots[-1], "Valid", ORANGE, "-"):
-            values = [row[f"{which} Loss"] for row in history]
-            plot.plot(epochs, values, style, color=color, linewidth=2, label=f"{which} Loss")
-        axes = plots[-1]
-        axes.plot(
-            best["Epoch"],
-            best["Valid Loss"],
-            "o",
-            color=ORANGE,
-            markersize=11,
-            markerfacecolor="white",
-            markeredgewidth=2.5,
-            label="best epoch {}: {:.{digits}f} / {:.{digits}f}".format(best_epoch, *losses, digits=digits),
-        )
-        bars: dict[float, list[str]] = {}
-        for which, limit in asked.items():
-            bars.setdefault(limit, []).append(which)
-        for (limit, whose), style in zip(bars.items(), (":", "-."), strict=False):
-            label = f"the handout's bar for {' and '.join(whose)}: {limit:g}"
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.subplots()
+        axes.set(title=f"{name}: {first} and {second}", xlabel="Epoch", ylabel="Loss")
+        for key, color, style in (first, BLUE, "--"), (second, ORANGE, "-"):
+            axes.plot(epochs, [row[key] for row in history], style, color=color, linewidth=2, label=key)
+        digits = 4 if abs(best[second]) < 10 else 1
+        words = f"epoch {best_epoch}: {best[first]:.{digits}f} / {best[second]:.{digits}f}"
+        ring: dict[str, Any] = {"color": ORANGE, "markersize": 11, "markerfacecolor": "white", "markeredgewidth": 2.5}
+        axes.plot(best["Epoch"], best[second], "o", label=f"saved model, {words}", **ring)
+        for limit, style in zip(dict.fromkeys(required.values()), (":", "-."), strict=False):
+            whose = " and ".join(which for which in required if required[which] == limit)
+            label = f"the handout's bar for {whose}: {limit:g}"
             axes.axhline(limit, color=GRAY, linestyle=style, linewidth=2, label=label)
-        if min(min(row["Train Loss"], row["Valid Loss"]) for row in history) > 0:
+        if min(row[key] for row in history for key in (first, second)) > 0:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
-        for plot in plots:
-            plot.xaxis.set_major_locator(MaxNLocator(integer=True))
-            plot.grid(axis="y", color="#E0E0E0")
-            plot.legend(frameon=False)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", color="#E0E0E0")
+        axes.legend(frameon=False)
         _save(figure, save_path)
 
 
 @torch.no_grad()
 def plot_latent(
-    title: str,
-    model: VarAutoencoder,
-    training: FlowerDataset,
-    validation: FlowerDataset,
-    save_path: str | Path,
-    steps: int = 8,
+    model: VarAutoencoder, training: FlowerDataset, validation: FlowerDataset, save_path: str | Path, steps: int = 8
 ) -> None:
     """Plots interpolations between validation photos in the latent space, and the latent means of all of them.
 
@@ -121,7 +99,7 @@ def plot_latent(
     shows the latent means of the validation photos along the first two principal components of those of the training
     photos.
     """
-    means, unseen = _latent_means(model, training), _latent_means(model, validation)
+    means, unseen = latent_vectors(model, training), latent_vectors(model, validation)
     # Padded with a 0, so that there are two principal components even if encoding_dim is 1.
     centred, points = (pad(vectors - means.mean(0), (0, 1)) for vectors in (means, unseen))
     _, singular_values, components = torch.linalg.svd(centred)
@@ -137,7 +115,7 @@ def plot_latent(
 
     with rc_context(STYLE):
         figure: Any = Figure(figsize=(9, 9), layout="constrained")
-        figure.suptitle(title)
+        figure.suptitle(f"The latent space of {model.name}")
         top, bottom = figure.subfigures(2, 1, height_ratios=[len(rows), 5])
         top.supxlabel("a photo, what the decoder makes on the way to the next, and that photo", fontsize="medium")
         for axes, image in zip(top.subplots(len(rows), steps + 2).flat, itertools.chain(*rows), strict=True):
@@ -147,31 +125,17 @@ def plot_latent(
         dots = []
         for label in range(len(validation.classes)):
             x, y = coordinates[validation.labels == label].T.numpy()
-            color, marker = color_and_marker(label)
-            dots.append(axes.scatter(x, y, 22, color, marker=marker, alpha=0.8, linewidths=0))
+            turn, i = divmod(label, len(COLORS))  # of up to 36 classes, no two have color and marker in common
+            marker = MARKERS[(i + turn) % len(MARKERS)]
+            dots.append(axes.scatter(x, y, 22, COLORS[i], marker=marker, alpha=0.8, linewidths=0))
         axes.set_xlabel(f"1st principal component ({variances[0]:.0%} of the variance)")
         axes.set_ylabel(f"2nd ({variances[1]:.0%})")
-        many = len(dots) > 6  # a column of names beside the map
-        place: dict[str, Any] = {"loc": "outside right center", "fontsize": "small"} if many else {}
-        names = map(str, range(len(dots)))
-        legend = (bottom if many else axes).legend(
-            dots, names, frameon=False, markerscale=2, ncols=math.ceil(len(dots) / 20), **place
-        )
-        for text, kind in zip(legend.get_texts(), validation.classes, strict=True):
-            text.set_parse_math(False)  # the name of a folder is no formula
-            text.set_text(one_line(kind)[:40])
+        # The names of many classes are in columns beside the map.
+        place: dict[str, Any] = {"loc": "outside right center", "fontsize": "small"} if len(dots) > 6 else {}
+        names = [one_line(name)[:40].replace("$", r"\$") for name in validation.classes]  # no formulas
+        legend = bottom if place else axes
+        legend.legend(dots, names, frameon=False, markerscale=2, ncols=1 + (len(dots) - 1) // 20, **place)
         _save(figure, save_path)
-
-
-def color_and_marker(label: int) -> tuple[str, str]:
-    """What tells a kind from the others: of up to 36, no two have both in common."""
-    turn, color = divmod(label, len(COLORS))
-    return COLORS[color], MARKERS[(color + turn) % len(MARKERS)]
-
-
-def _latent_means(model: VarAutoencoder, photos: FlowerDataset) -> torch.Tensor:
-    """(number of photos, encoding_dim): mu of each."""
-    return torch.cat([model.encode(photos[rows][0])[0] for rows in torch.arange(len(photos)).split(256)])
 
 
 def _save(figure: Figure, path: str | Path) -> None:

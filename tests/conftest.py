@@ -26,7 +26,7 @@ from lab import command_line, drawn_flowers
 from lab.checkpoint import checkpoint_path, new_model, save_checkpoint
 from lab.files import atomic_write
 from lab.mlp_autoencoder import MLPAutoencoder
-from lab.photos import fingerprint, number_by_kind
+from lab.photos import class_counts, fingerprint
 
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
 settings.register_profile("mutation", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
@@ -37,8 +37,9 @@ collect_ignore = ["test_interruptions.py"] if os.name == "nt" else []
 unix = pytest.mark.skipif(os.name == "nt", reason="needs what Unix alone has")
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = {"MLPAE_train_script", "train_script", "visualization", "random_generation", "sample_quality"}
-SCRIPTS |= {"check_submission", "make_handout", "check_gradients"}
+SCRIPTS = {"MLPAE_train_script", "train_script", "visualization", "random_generation", "check_gradients"}
+MODULES = {"generative.train_GAN", "generative.train_DDPM", "generative.sample_quality"}
+MODULES |= {"teaching.make_handout", "teaching.check_submission"}
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def photos():
 
 @pytest.fixture
 def few_photos(tmp_path):
-    """A data root with ten small photos of each of two kinds of flower: a colour and noise, and one in a sub-folder."""
+    """A data root with ten small photos of each of two classes: a colour and noise, and one in a sub-folder."""
     rng = np.random.default_rng(0)
     root = tmp_path / "few photos"
     for kind in "rose", "tulip":
@@ -89,9 +90,11 @@ def run(script, *arguments):
 
 
 def run_script(name, *arguments, cwd=ROOT):
-    """Runs a script as its users do; gives the finished process with stdout and stderr as text."""
+    """Runs a script, or a module such as generative.train_GAN, as its users do; gives the finished process with stdout
+    and stderr as text."""
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
+    script = ["-m", name] if name in MODULES else [str(ROOT / name)]
+    command = [sys.executable, *script, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
 
 
@@ -118,12 +121,6 @@ def pixels_of(path):
         return np.asarray(picture)
 
 
-def without_row_names(path, columns=8):
-    """The pixels of a picture with so many images in a row, each 96 pixels wide, without the names of the rows."""
-    pixels = pixels_of(path)
-    return pixels[:, pixels.shape[1] - (100 * columns - 4) :]
-
-
 def shapes_along(layers, x):
     """The distinct shapes, without the batch, that x goes through."""
     shapes = [tuple(x.shape[1:])]
@@ -147,22 +144,25 @@ def saved_model(name, photos, model_dir, image_size=(8, 8), split_seed=0, **part
     model_dir.mkdir(exist_ok=True)
     size = 3 * math.prod(image_size)
     split = read_flowers(photos, *image_size).split(split_seed)
-    kinds = number_by_kind(split[0])
+    classes = class_counts(split[0])
     if name == "MLPAE":
         rng = np.random.default_rng(0)
         model = MLPAutoencoder(BaseGraph([Linear(size, 5, rng), Linear(5, size, rng), Sigmoid()]), 5, image_size)
     else:
         torch.manual_seed(0)
-        model = new_model(name, size if name == "DDPM" else 5, image_size, len(kinds)).eval()
+        model = new_model(name, size if name == "DDPM" else 5, image_size, len(classes)).eval()
     checkpoint = {
         "name": name,
         "model": model,
         "encoding_dim": model.encoding_dim,
         "image_size": list(image_size),
-        "data": {"root": str(photos), "fingerprint": fingerprint(*split), "kinds": kinds},
+        "data": {"root": str(photos), "fingerprint": fingerprint(*split), "classes": classes},
         "epoch": 2,
-        "train_loss": 0.02,
-        "valid_loss": 0.01,
+        **(
+            {"discriminator_loss": 0.02, "generator_loss": 0.01}
+            if name == "GAN"
+            else {"train_loss": 0.02, "valid_loss": 0.01}
+        ),
         "settings": {"split_seed": split_seed, "optimizer": "AdamW"},
     }
     save_checkpoint(checkpoint | parts, checkpoint_path(model_dir, name))

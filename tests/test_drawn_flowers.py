@@ -1,59 +1,50 @@
-import re
+"""The stand-in set, drawn by code."""
+
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import PIL
 import pytest
-import torch
-from conftest import on_terminal, pixels_of
+from conftest import pixels_of
 from PIL import Image
 
 from data_processor import read_flowers
-from lab.drawn_flowers import COUNTS, draw_flower, draw_flowers
+from lab.drawn_flowers import COUNTS, draw_flowers
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    root = tmp_path_factory.mktemp("drawn") / "new" / "flowers"
-    draw_flowers(root, counts={kind: 60 for kind in COUNTS})
+    root = tmp_path_factory.mktemp("drawn") / "flowers"
+    draw_flowers(str(root), counts={kind: 60 for kind in COUNTS})
     return root
 
 
-def test_layout(drawn):
-    assert COUNTS == {"astilbe": 737, "bellflower": 873, "calendula": 978}  # as many as there are photos
-    assert sorted(folder.name for folder in drawn.iterdir()) == list(COUNTS)
+def test_folders_and_files_are_as_those_of_the_photos(drawn):
+    assert COUNTS == {"astilbe": 737, "bellflower": 873, "calendula": 978}
+    assert sorted(folder.name for folder in drawn.iterdir()) == sorted(COUNTS)
     assert sorted(file.name for file in (drawn / "astilbe").iterdir())[::59] == ["0001.jpg", "0060.jpg"]
-    assert [folder.name for folder in drawn.parent.iterdir()] == ["flowers"]
     with Image.open(drawn / "calendula" / "0001.jpg") as picture:
         assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (256, 256))
 
 
-def test_brightness_and_variance_are_near_those_of_the_photos(drawn):
-    images, _ = read_flowers(drawn, 24, 24)[:]
+def test_colours_and_variance_are_near_those_of_the_photos(drawn):
+    photos = read_flowers(drawn, 24, 24)
+    images, labels = photos[:]
     # The photos at 24 x 24: means 0.43, 0.40, 0.27; variance of a pixel over the set 0.054, within an image 0.035.
     assert images.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.43, 0.40, 0.27], abs=0.06)
     assert images.var(dim=0).mean().item() == pytest.approx(0.054, rel=0.2)
     assert images.var(dim=(2, 3)).mean().item() == pytest.approx(0.035, rel=0.25)
-
-
-def test_kinds_differ_in_colour(drawn):
-    dataset = read_flowers(drawn, 24, 24)
-    red, _, blue = dataset.pixels[:, :, 6:18, 6:18].float().mean(dim=(2, 3)).T
-    warmth = [(red - blue)[dataset.labels == label].mean() for label in range(3)]
-    assert warmth[2] > warmth[0] + 20 and warmth[0] > warmth[1] + 20  # calendula, astilbe, bellflower
-
-
-def thumbnails(root):
-    """Twelve pictures of each kind, an eighth as wide and as high, as one picture: a row for each kind."""
-    shown = {kind: [root / kind / f"{number:04}.jpg" for number in range(49, 61)] for kind in COUNTS}
-    rows = [np.hstack([np.asarray(Image.open(path).reduce(8)) for path in paths]) for paths in shown.values()]
-    return Image.fromarray(np.vstack(rows))
+    red, _, blue = images[:, :, 6:18, 6:18].mean(dim=(2, 3)).T
+    warmth = [(red - blue)[labels == label].mean() for label in range(3)]
+    assert warmth[2] > warmth[0] + 0.08 and warmth[0] > warmth[1] + 0.08  # calendula, astilbe, bellflower
 
 
 def test_the_set_is_the_same_on_every_machine(drawn, tmp_path):
     """And as it always was; after a change that is meant to change the set, copy the file that a failure names."""
-    found = thumbnails(drawn)
+    shown = {kind: [drawn / kind / f"{number:04}.jpg" for number in range(49, 61)] for kind in sorted(COUNTS)}
+    rows = [np.hstack([np.asarray(Image.open(path).reduce(8)) for path in paths]) for paths in shown.values()]
+    found = Image.fromarray(np.vstack(rows))  # twelve pictures of each kind, an eighth as wide and as high
     found.save(tmp_path / "drawn_flowers.png")
     difference = np.asarray(found).astype(int) - pixels_of(Path(__file__).with_name("drawn_flowers.png"))
     differ = (np.abs(difference) > 3).any(axis=2).sum()
@@ -64,24 +55,10 @@ def test_the_set_is_the_same_on_every_machine(drawn, tmp_path):
 
 def test_another_seed_draws_another_set(tmp_path):
     for name, seed in ("one", 1), ("again", 1), ("other", 2):
-        draw_flowers(str(tmp_path / name), seed, {"calendula": 2})
+        draw_flowers(tmp_path / name, seed, {"calendula": 2})
     one, again, other = ((tmp_path / name / "calendula/0001.jpg").read_bytes() for name in ("one", "again", "other"))
     assert one == again != other
     assert one != (tmp_path / "one" / "calendula/0002.jpg").read_bytes()
-
-
-def test_progress_is_shown_on_a_terminal(tmp_path, monkeypatch, few_drawn):
-    terminal = on_terminal(monkeypatch)
-    draw_flowers(tmp_path / "set")
-    assert re.match(r"\rDrawing flowers: +0%.* 0/7 .*flower/s", terminal.getvalue())
-    assert len(list((tmp_path / "set").rglob("*.jpg"))) == 7
-
-
-@pytest.mark.parametrize("kind", COUNTS)
-def test_any_generator_draws(kind):
-    for seed in range(40):
-        pixels = np.asarray(draw_flower(kind, np.random.default_rng(seed)))
-        assert pixels.shape == (256, 256, 3) and pixels.std() > 5
 
 
 def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
@@ -96,9 +73,3 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         draw_flowers(tmp_path / "set", counts={"astilbe": 3})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_drawn_flowers_are_batches_like_any_other(drawn):
-    dataset = read_flowers(drawn, 16, 16)
-    images, labels = dataset[:4]
-    assert images.shape == (4, 3, 16, 16) and images.dtype == torch.float32 and labels.tolist() == [0] * 4

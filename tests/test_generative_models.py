@@ -9,7 +9,7 @@ from conftest import shapes_along
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from Diffusion import (
+from generative.Diffusion import (
     TIME_FEATURES,
     Attention,
     DDPM_loss_function,
@@ -22,10 +22,8 @@ from Diffusion import (
     stratified_times,
     time_features,
 )
-from GAN import GAN, GAN_ENCODING_DIM, GAN_loss_function, GAN_loss_terms, augment
-from lab.picture_quality import validate_pictures
-from lab.pytorch_training import moving_average
-from VarAutoencoder import VAE_loss_terms, VarAutoencoder, calibrated_VAE_loss_function
+from generative.GAN import GAN, GAN_ENCODING_DIM, augment, discriminator_loss, generator_loss
+from VarAutoencoder import KL_divergence, VarAutoencoder, calibrated_VAE_loss_function, squared_error
 
 SIZES = [(24, 24), (32, 20), (4, 8)]
 
@@ -44,36 +42,6 @@ def test_names_and_defaults():
         assert model.name == name and model.encoding_dim == encoding_dim
         assert model.eval().sample(1).shape == (1, 3, 24, 24)
     assert GAN_ENCODING_DIM == 64
-
-
-def test_an_average_of_weights():
-    model = nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    averaged = moving_average(model, optimizer)
-    weights, expected = [], None
-    for step in range(30):
-        optimizer.zero_grad()
-        model(torch.ones(1, 1)).sum().backward()
-        optimizer.step()
-        weights.append(model.weight.item())
-        decay = (1 + step) / (10 + step)
-        expected = weights[0] if step == 0 else decay * expected + (1 - decay) * weights[-1]
-    assert averaged.module.weight.item() == pytest.approx(expected, rel=1e-5)
-    assert weights[-1] < expected < weights[0]
-
-
-def test_what_batch_norms_have_seen_is_of_the_weights_that_are_kept():
-    torch.manual_seed(0)
-    model = GAN(image_size=(8, 8), kinds=2)
-    inputs = model.random_inputs(1000)
-
-    def difference():
-        """Between pictures by what batch norms remember, and by what they see."""
-        return (model.generator.eval()(inputs) - model.generator.train()(inputs)).abs().mean().item()
-
-    before = difference()
-    validate_pictures(model, torch.rand(9, 3, 8, 8), torch.arange(9) % 2)
-    assert difference() < 0.1 * before
 
 
 # Diffusion
@@ -133,14 +101,14 @@ def test_ddim_with_the_best_model_of_a_gaussian_gives_its_mean_and_variance():
 
 
 def test_images_and_noise_are_mixed_as_the_schedule_says(monkeypatch):
-    model = Diffusion(image_size=(8, 8), kinds=3)
+    model = Diffusion(image_size=(8, 8), classes=3)
     seen = []
     monkeypatch.setattr(model.network, "forward", lambda *inputs: seen.append(inputs) or torch.zeros_like(inputs[0]))
     torch.manual_seed(0)
-    images, kinds = torch.rand(500, 3, 8, 8), torch.randint(3, (500,))
-    _, v = model(images, kinds)
-    [(x, t, kinds_seen)] = seen
-    assert torch.equal(kinds_seen, kinds)
+    images, labels = torch.rand(500, 3, 8, 8), torch.randint(3, (500,))
+    _, v = model(images, labels)
+    [(x, t, labels_seen)] = seen
+    assert torch.equal(labels_seen, labels)
     alpha, sigma = schedule(t[:, None, None, None])
     torch.testing.assert_close(alpha * x - sigma * v, 2 * images - 1)
     epsilon = sigma * x + alpha * v
@@ -154,20 +122,21 @@ def test_images_and_noise_are_mixed_as_the_schedule_says(monkeypatch):
 
 @pytest.mark.parametrize("steps", [None, 4])
 def test_steps_of_sampling_go_from_noise_to_image(steps, monkeypatch):
-    model = Diffusion(image_size=(8, 12), kinds=3)
+    model = Diffusion(image_size=(8, 12), classes=3)
     seen = []
     monkeypatch.setattr(model.network, "forward", lambda *inputs: seen.append(inputs) or torch.zeros_like(inputs[0]))
+    monkeypatch.setattr(model.early, "forward", lambda *inputs: torch.zeros_like(inputs[0]))
     torch.manual_seed(0)
-    kinds = torch.arange(200) % 3
-    pictures = model.sample(200, kinds) if steps is None else model.sample(200, kinds, steps=steps)
+    labels = torch.arange(200) % 3
+    pictures = model.sample(200, labels) if steps is None else model.sample(200, labels, steps=steps)
     times = torch.stack([t for _, t, _ in seen])
     steps = steps or 25
     torch.testing.assert_close(times, sampling_times(steps)[:-1, None].expand(steps, 200))
-    assert all(torch.equal(each, kinds) for _, _, each in seen)
+    assert all(torch.equal(each, labels) for _, _, each in seen)
     noise = seen[0][0]
     assert noise.shape == (200, 3, 12, 8)
     torch.manual_seed(0)
-    first, *_, last = model.denoise(200, kinds, steps=steps)
+    first, *_, last = model.denoise(200, labels, steps=steps)
     torch.testing.assert_close(first, (noise + 1) / 2)
     assert torch.equal(last, pictures)
     assert noise.mean().item() == pytest.approx(0, abs=0.02) and noise.std().item() == pytest.approx(1, abs=0.02)
@@ -192,12 +161,12 @@ def test_sampling_clips_estimates_to_pictures(steps):
 @pytest.mark.parametrize("size", SIZES)
 def test_the_u_net_gives_what_it_was_given_and_uses_all_its_weights(size):
     torch.manual_seed(0)
-    model = Diffusion(image_size=size, kinds=3)
-    images, kinds = torch.rand(3, 3, size[1], size[0]), torch.arange(3)
+    model = Diffusion(image_size=size, classes=3)
+    images, labels = torch.rand(3, 3, size[1], size[0]), torch.arange(3)
     shapes = []
     for block in [*model.network.down, *model.network.middle, *model.network.up]:
         block.register_forward_hook(lambda _, inputs, output: shapes.append(tuple(output.shape[2:])))
-    predicted, v = model(images, kinds)
+    predicted, v = model(images, labels)
     assert predicted.shape == v.shape == images.shape
     full, half, quarter = ((size[1] // n, size[0] // n) for n in (1, 2, 4))
     assert shapes == [full, half, quarter, quarter, quarter, quarter, quarter, half, full]
@@ -205,7 +174,7 @@ def test_the_u_net_gives_what_it_was_given_and_uses_all_its_weights(size):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):  # layers that begin at 0 let the gradients through to those before them one step at a time
         optimizer.zero_grad()
-        DDPM_loss_function(model(images, kinds), images).backward()
+        DDPM_loss_function(model(images, labels), images).backward()
         optimizer.step()
     assert [name for name, param in model.network.named_parameters() if not param.grad.any()] == []
     assert all(param.grad is None for param in model.early.parameters())
@@ -236,9 +205,9 @@ def test_time_features_are_cosines_and_sines_of_frequencies_from_1_to_1000():
     torch.testing.assert_close(sines, torch.sin(t.double()[:, None] * frequencies), atol=1e-3, rtol=0)
 
 
-def test_the_u_net_knows_the_time_and_the_kind():
+def test_the_u_net_knows_the_time_and_the_label():
     torch.manual_seed(0)
-    network = UNet(kinds=2)
+    network = UNet(classes=2)
     for param in network.parameters():
         nn.init.normal_(param, std=0.1)
     x = torch.randn(1, 3, 8, 8).expand(3, -1, -1, -1)
@@ -265,7 +234,7 @@ def test_guidance_exaggerates_what_changed_since_the_early_version(guidance, mon
     model = Diffusion(image_size=(4, 4))
     called = []
     for network, v in (model.network, 0.1), (model.early, 0.2):
-        monkeypatch.setattr(network, "forward", lambda x, t, kinds, v=v: called.append(v) or torch.full_like(x, v))
+        monkeypatch.setattr(network, "forward", lambda x, t, labels, v=v: called.append(v) or torch.full_like(x, v))
     torch.manual_seed(0)
     *_, found = model.denoise(3, steps=5) if guidance is None else model.denoise(3, guidance=guidance, steps=5)
     torch.manual_seed(0)
@@ -276,20 +245,19 @@ def test_guidance_exaggerates_what_changed_since_the_early_version(guidance, mon
 
 
 def test_the_early_version_is_a_copy_that_is_not_trained():
-    torch.manual_seed(0)
-    model, other = Diffusion(image_size=(4, 4)), UNet(1)
-    model.keep_early(other)
-    assert not any(param.requires_grad for param in model.early.parameters())
-    assert all(param.requires_grad for param in [*model.network.parameters(), *other.parameters()])
-    before = {name: weight.clone() for name, weight in other.state_dict().items()}
-    nn.init.ones_(other.enter.weight)
+    """DistributedDataParallel waits for the gradients of all parameters that can have one."""
+    model = Diffusion(image_size=(4, 4))
+    before = {name: weight.clone() for name, weight in model.network.state_dict().items()}
+    nn.init.ones_(model.network.enter.weight)
     assert all(torch.equal(weight, before[name]) for name, weight in model.early.state_dict().items())
+    assert not any(param.requires_grad for param in model.early.parameters())
+    assert all(param.requires_grad for param in model.network.parameters())
 
 
 @pytest.mark.parametrize("build", [Diffusion, GAN])
-def test_kinds_are_drawn_at_random_unless_given(build, monkeypatch):
+def test_labels_are_random_unless_given(build, monkeypatch):
     torch.manual_seed(0)
-    model = build(image_size=(4, 4), kinds=3).eval()
+    model = build(image_size=(4, 4), classes=3).eval()
     chosen = []
     if build is GAN:
         forward = model.generator.forward
@@ -300,9 +268,9 @@ def test_kinds_are_drawn_at_random_unless_given(build, monkeypatch):
         options = {"steps": 1}
     model.sample(3000, **options)
     torch.testing.assert_close(chosen[-1].bincount() / 3000, torch.full((3,), 1 / 3), atol=0.03, rtol=0)
-    kinds = torch.arange(7) % 3
-    model.sample(7, kinds, **options)
-    assert torch.equal(chosen[-1], kinds)
+    labels = torch.arange(7) % 3
+    model.sample(7, labels, **options)
+    assert torch.equal(chosen[-1], labels)
 
 
 def test_ddpm_loss():
@@ -319,51 +287,51 @@ def test_an_encoding_dim_that_is_not_the_noises():
 # GAN
 
 
-def test_gan_losses_change_only_the_network_they_should():
+def test_each_loss_reaches_all_weights_of_its_network():
     torch.manual_seed(0)
-    model = GAN(image_size=(8, 8), kinds=2)
-    images, kinds = torch.rand(5, 3, 8, 8), torch.tensor([0, 1, 1, 0, 1])
-    for which, other in ("discriminator", "generator"), ("generator", "discriminator"):
-        model.zero_grad(set_to_none=True)
-        losses = dict(zip(["discriminator", "generator"], GAN_loss_terms(model(images, kinds)), strict=True))
-        losses[which].backward()
+    model = GAN(image_size=(8, 8), classes=2)
+    images, labels = torch.rand(5, 3, 8, 8), torch.tensor([0, 1, 1, 0, 1])
+    pictures = model.generate(labels)
+    loss_of_discriminator = discriminator_loss(model.score(images, labels), model.score(pictures.detach(), labels))
+    loss_of_generator = generator_loss(model.score(pictures, labels))
+    for loss, network in (loss_of_discriminator, model.discriminator), (loss_of_generator, model.generator):
         # of the weights: at first, photos and pictures pull the last bias equally hard in opposite directions
-        assert all(param.grad.any() for param in getattr(model, which).parameters() if param.ndim > 1)
-        assert all(param.grad is None for param in getattr(model, other).parameters())
+        weights = [param for param in network.parameters() if param.ndim > 1]
+        assert all(grad.any() for grad in torch.autograd.grad(loss, weights))
 
 
-def test_gan_loss_by_hand():
-    photo_scores, picture_scores, fooled_scores = torch.tensor([[[3.0], [0.5]], [[-2.0], [0.0]], [[1.0], [2.0]]])
-    outputs = photo_scores, picture_scores, fooled_scores
+def test_gan_losses_by_hand():
+    photo_scores, picture_scores = torch.tensor([3.0, 0.5]), torch.tensor([-2.0, 0.0])
     # max(0, 1 - 3), max(0, 1 - 0.5); max(0, 1 - 2), max(0, 1 + 0)
-    for_discriminator, for_generator = GAN_loss_terms(outputs)
-    assert for_discriminator.item() == pytest.approx((0 + 0.5) / 2 + (0 + 1) / 2)
-    assert for_generator.item() == pytest.approx(-1.5)
-    assert GAN_loss_function(outputs, None).item() == pytest.approx(0.75 - 1.5)
+    assert discriminator_loss(photo_scores, picture_scores).item() == pytest.approx((0 + 0.5) / 2 + (0 + 1) / 2)
+    assert generator_loss(torch.tensor([1.0, 2.0])).item() == pytest.approx(-1.5)
 
 
 def test_the_discriminator_learns_to_tell_and_the_generator_to_fool():
     torch.manual_seed(0)
     model = GAN(image_size=(8, 8))
-    images, kinds = torch.rand(1, 3, 1, 1).expand(16, 3, 8, 8), torch.zeros(16).long()
+    images, labels = torch.rand(1, 3, 1, 1).expand(16, 3, 8, 8), torch.zeros(16).long()
 
-    def losses():
-        return [loss.item() for loss in GAN_loss_terms(model(images, kinds))]
+    def loss_of_discriminator():
+        return discriminator_loss(model.score(images, labels), model.score(model.sample(16, labels), labels))
 
-    for which, network in enumerate([model.discriminator, model.generator]):
+    def loss_of_generator():
+        return generator_loss(model.score(model.generate(labels), labels))
+
+    for network, loss in (model.discriminator, loss_of_discriminator), (model.generator, loss_of_generator):
         optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-        before = losses()[which]
+        before = loss().item()
         for _ in range(40):
             optimizer.zero_grad()
-            GAN_loss_function(model(images, kinds), images).backward()
+            loss().backward()
             optimizer.step()
-        assert losses()[which] < before - 0.2
+        assert loss().item() < before - 0.2
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_discriminator_has_strided_convolutions_and_leaky_relus(size):
     width, height = size
-    model = GAN(image_size=size, kinds=3)
+    model = GAN(image_size=size, classes=3)
     halved = [(3, height, width), (72, height // 2, width // 2), (144, height // 4, width // 4)]
     shapes = shapes_along(model.discriminator, torch.rand(2, 3, height, width))
     assert shapes == [*halved, (288, height // 4, width // 4), (18 * height * width,), (1 + 3,)]
@@ -371,37 +339,30 @@ def test_the_discriminator_has_strided_convolutions_and_leaky_relus(size):
     assert slopes == 3 * [0.2]  # as in Radford, Metz and Chintala
 
 
-def test_scores_are_of_augmented_images_and_twice_of_the_same_pictures():
-    """With a generator of gray pictures, some dark and some bright, and a discriminator that measures brightness."""
+def test_scores_are_of_augmented_images():
+    """By a discriminator that measures brightness, of gray images: each score is another, as are the changes."""
     torch.manual_seed(0)
     model = GAN(image_size=(8, 8))
-    model.generator = nn.Sequential(nn.Linear(65, 3 * 64), nn.Unflatten(1, (3, 8, 8)), nn.Sigmoid())
     model.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2, bias=False))
-    with torch.no_grad():
-        model.generator[0].weight[:] = torch.randn(65)
-        model.generator[0].bias.zero_()
-        model.discriminator[1].weight[:] = 1 / (2 * 3 * 64)  # half of the score for any kind, half for this one
-    outputs = model(torch.full((300, 3, 8, 8), 0.9), torch.zeros(300).long())
-    photo_scores, picture_scores, fooled_scores = (scores.detach() for scores in outputs)
-    assert photo_scores.shape == picture_scores.shape == fooled_scores.shape == (300,)
-    assert photo_scores.min() > 0.3 and picture_scores.min() < -0.5  # 0.9 is 0.8 in [-1, 1], less at the margin
-    assert torch.stack([picture_scores, fooled_scores]).corrcoef()[0, 1] > 0.95
-    for scores in photo_scores, picture_scores - fooled_scores:  # differ by what augmentation changes at random
-        assert scores.std() > 0.05
-    assert all(param.requires_grad for param in model.parameters())
+    nn.init.constant_(model.discriminator[1].weight, 1 / (2 * 3 * 64))  # half for any label, half for this one
+    images, labels = torch.full((300, 3, 8, 8), 0.9), torch.zeros(300).long()
+    scores, others = (model.score(images, labels).detach() for _ in range(2))
+    assert scores.shape == (300,) and scores.min() > 0.3  # 0.9 is 0.8 in [-1, 1], less at the margin
+    assert scores.std() > 0.05 and abs(torch.stack([scores, others]).corrcoef()[0, 1]) < 0.2
 
 
-def test_the_score_of_an_image_is_one_for_any_kind_plus_one_for_its_own(monkeypatch):
-    model = GAN(image_size=(8, 8), kinds=3)
+def test_the_score_of_an_image_is_one_for_any_label_plus_one_for_its_own(monkeypatch):
+    model = GAN(image_size=(8, 8), classes=3)
     outputs = torch.tensor([[1.0, 10, 20, 30], [2.0, 40, 50, 60]])
     monkeypatch.setattr(model.discriminator[-1], "forward", lambda features: outputs)
-    for scores in model(torch.rand(2, 3, 8, 8), torch.tensor([2, 0])):
-        assert scores.tolist() == [31, 42]
+    assert model.score(torch.rand(2, 3, 8, 8), torch.tensor([2, 0])).tolist() == [31, 42]
 
 
-def test_inputs_of_the_generator_are_normal_numbers_and_the_kind():
+def test_inputs_of_the_generator_are_normal_numbers_and_the_label():
     torch.manual_seed(0)
-    inputs = GAN(5, (8, 8), kinds=3).random_inputs(2000, torch.arange(2000) % 3)
+    model = GAN(5, (8, 8), classes=3)
+    model.generator = nn.Identity()
+    inputs = model.generate(torch.arange(2000) % 3)
     assert inputs.shape == (2000, 8)
     assert torch.equal(inputs[:4, 5:], torch.eye(3)[[0, 1, 2, 0]])
     assert inputs[:, :5].mean().item() == pytest.approx(0, abs=0.03)
@@ -476,9 +437,9 @@ def test_the_calibrated_variance_is_the_likeliest():
     model = VarAutoencoder(4, (8, 8))
     images = torch.rand(6, 3, 8, 8)
     outputs = model(images)
-    squared_error, kl_divergence = VAE_loss_terms(outputs, images)
     size = images.numel()
     variances = torch.linspace(0.001, 1, 1000)
-    likelihoods = squared_error / (2 * variances) + size / 2 * variances.log() + kl_divergence - size / 2
+    terms = squared_error(outputs, images), KL_divergence(outputs, images)
+    likelihoods = terms[0] / (2 * variances) + size / 2 * variances.log() + terms[1] - size / 2
     assert calibrated_VAE_loss_function(outputs, images).item() <= likelihoods.min().item() + 1e-3
     assert likelihoods.min().item() == pytest.approx(calibrated_VAE_loss_function(outputs, images).item(), rel=1e-3)

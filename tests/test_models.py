@@ -6,9 +6,9 @@ from conftest import expect_orthogonal, shapes_along
 from torch import nn
 
 from Autoencoder import AE_ENCODING_DIM, Autoencoder
-from Diffusion import Diffusion
-from GAN import GAN
-from VarAutoencoder import VAE_ENCODING_DIM, VAE_loss_function, VAE_loss_terms, VarAutoencoder
+from generative.Diffusion import Diffusion
+from generative.GAN import GAN
+from VarAutoencoder import VAE_ENCODING_DIM, KL_divergence, VAE_loss_function, VarAutoencoder, squared_error
 
 
 @pytest.mark.parametrize("size", [(24, 24), (32, 20), (4, 8)])
@@ -35,9 +35,9 @@ def test_names_and_defaults():
 
 @pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder])
 def test_layers_are_those_the_handout_asks_for(build):
-    kinds = [type(layer) for layer in [*build().encoder, *build().decoder]]
-    assert {nn.Conv2d, nn.MaxPool2d, nn.Linear, nn.ReLU, nn.Sigmoid} <= set(kinds)
-    assert set(kinds) & {nn.LeakyReLU, nn.GELU, nn.Tanh, nn.AvgPool2d} == set()
+    layers = {type(layer) for layer in [*build().encoder, *build().decoder]}
+    assert {nn.Conv2d, nn.MaxPool2d, nn.Linear, nn.ReLU, nn.Sigmoid} <= layers
+    assert layers & {nn.LeakyReLU, nn.GELU, nn.Tanh, nn.AvgPool2d} == set()
 
 
 def test_transposed_convolutions_paint_every_pixel_as_often():
@@ -85,10 +85,14 @@ def test_outputs_are_pictures(build):
 def test_random_numbers_are_made_where_the_weights_are(build):
     """On the CPU here, while new tensors belong to another device unless told otherwise."""
     model = build(image_size=(8, 8)).eval()
-    inputs = [torch.rand(2, 3, 8, 8), *([torch.zeros(2).long()] if build in (GAN, Diffusion) else [])]
+    images, labels = torch.rand(2, 3, 8, 8), torch.zeros(2).long()
     with torch.device("meta"):
-        outputs = model(*inputs)
-        made = [model.sample(2), *(outputs if isinstance(outputs, tuple) else [outputs])]
+        if build is GAN:
+            made = [model.sample(2, labels), model.score(images, labels)]
+        elif build is Diffusion:
+            made = [model.sample(2, labels), *model(images, labels)]
+        else:
+            made = [model.sample(2), *model(images)]
     assert all(tensor.device.type == "cpu" for tensor in made)
 
 
@@ -121,18 +125,24 @@ def test_loss_by_hand():
     # errors 0.25 + 0.25; KL 1/2 (1 + 1 - 1 - 0) and 1/2 (4 + 0 - 1 - log 4)
     expected = 0.5 + 0.5 + 0.5 * (3 - math.log(4))
     assert VAE_loss_function((reconstructed, mu, log_var), images).item() == pytest.approx(expected, rel=1e-6)
-    squared_error, kl_divergence = VAE_loss_terms((reconstructed, mu, log_var), images)
-    assert squared_error.item() == pytest.approx(0.5) and kl_divergence.item() == pytest.approx(
-        expected - 0.5, rel=1e-6
-    )
+    assert squared_error((reconstructed, mu, log_var), images).item() == pytest.approx(0.5)
+    assert KL_divergence((reconstructed, mu, log_var), images).item() == pytest.approx(expected - 0.5, rel=1e-6)
 
 
-def test_antithetic_draws():
+def test_reconstructions_of_another_shape_are_refused():
+    """PyTorch alone would broadcast them."""
+    latent = torch.zeros(2, 2, 4)
+    for shape in (1, 3, 8, 8), (2, 1, 8, 8), (3, 8, 8):
+        with pytest.raises(ValueError, match=r"for images of shape \(2, 3, 8, 8\)"):
+            VAE_loss_function((torch.zeros(shape), *latent), torch.zeros(2, 3, 8, 8))
+
+
+def test_antithetic_samples():
     """Twice as many: z = mu + sigma epsilon for all images, then mu - sigma epsilon, with epsilon from N(0, 1)."""
     torch.manual_seed(0)
     model = VarAutoencoder(10, (8, 8))
-    model.decoder = nn.Identity()
-    z, mu, log_var = model(torch.rand(500, 3, 8, 8), antithetic=True)
+    model.decoder, model.antithetic = nn.Identity(), True
+    z, mu, log_var = model(torch.rand(500, 3, 8, 8))
     assert z.shape == (2, 500, 10)
     torch.testing.assert_close(z.mean(dim=0), mu)
     epsilon = ((z[0] - mu) / torch.exp(0.5 * log_var)).detach()
@@ -143,7 +153,8 @@ def test_antithetic_draws():
 def test_loss_of_several_reconstructions_is_the_mean_of_their_losses():
     model = VarAutoencoder(10, (8, 8))
     images = torch.rand(5, 3, 8, 8)
-    x, mu, log_var = model(images, antithetic=True)
+    model.antithetic = True
+    x, mu, log_var = model(images)
     halves = [VAE_loss_function((half, mu, log_var), images).item() for half in x]
     assert VAE_loss_function((x, mu, log_var), images).item() == pytest.approx(sum(halves) / 2, rel=1e-5)
 
@@ -165,7 +176,7 @@ def test_kl_divergence_against_monte_carlo():
     differences = (q.log_prob(z) - p.log_prob(z)).sum(dim=(1, 2))
     error = differences.std() / math.sqrt(len(differences))
     nothing = torch.zeros(1, 3, 2, 2)
-    _, kl_divergence = VAE_loss_terms((nothing, mu, log_var), nothing)
+    kl_divergence = KL_divergence((nothing, mu, log_var), nothing)
     assert abs(kl_divergence - differences.mean()) < 5 * error
     assert 10 * error < kl_divergence  # or the line above would prove little
 

@@ -1,4 +1,4 @@
-"""A denoising diffusion model (handout, Part 4, step 4): noise is denoised to pictures of a kind in 25 steps.
+"""A denoising diffusion model (handout, Part 4, step 4): noise is denoised to pictures of a class in 25 steps.
 
 An image x is mixed with noise epsilon from N(0, 1); the share of noise grows with the time t in [0, 1]:
 
@@ -33,21 +33,21 @@ GUIDANCE = 0.3
 
 
 class Diffusion(nn.Module):
-    """A network that predicts v for a kind of flower, and an early version of it; both together sample pictures.
+    """A network that predicts v for a label, and an early version of it; both together sample pictures.
 
     Args:
         encoding_dim: 3HW or None: the latent vector is noise of the image's size.
         image_size: (width, height) in pixels, each a multiple of 4; ValueError if not.
-        kinds: the number of kinds of flower.
+        classes: the number of classes.
 
     Attributes:
         network: the ``UNet`` that is trained.
-        early: a copy of it from early in the training, see ``keep_early``.
+        early: a copy of it from early in the training: weak in the same way as the final one, but weaker.
     """
 
     name = "DDPM"
 
-    def __init__(self, encoding_dim: int | None = None, image_size: Sequence[int] = (24, 24), kinds: int = 1) -> None:
+    def __init__(self, encoding_dim: int | None = None, image_size: Sequence[int] = (24, 24), classes: int = 1) -> None:
         super().__init__()
         width, height = image_size
         if min(image_size) < 4 or width % 4 or height % 4:
@@ -55,39 +55,36 @@ class Diffusion(nn.Module):
         self.encoding_dim = 3 * width * height
         if encoding_dim not in (None, self.encoding_dim):
             raise ValueError(f"found an encoding_dim of {encoding_dim}, expected {self.encoding_dim}, as in an image")
-        self.image_size, self.kinds = (width, height), kinds
-        self.network = UNet(kinds)
-        self.keep_early(self.network)
+        self.image_size, self.classes = (width, height), classes
+        self.network = UNet(classes)
+        self.early = copy.deepcopy(self.network).requires_grad_(False)
 
-    def keep_early(self, network: nn.Module) -> None:
-        """Makes a copy of ``network`` the early version: weak in the same way as the final one, but weaker."""
-        self.early = copy.deepcopy(network).requires_grad_(False)
-
-    def forward(self, images: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, H, W) in [0, 1] and their kinds (N,) -> predicted and true v, each like images, for images
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W) in [0, 1] and their labels (N,) -> predicted and true v, each like images, for images
         mixed with noise at random times."""
         t = stratified_times(len(images), images.device)
         epsilon = torch.randn_like(images)
         x = 2 * images - 1
         alpha, sigma = (factor.to(images.dtype) for factor in schedule(t[:, None, None, None]))
-        return self.network(alpha * x + sigma * epsilon, t, kinds), alpha * epsilon - sigma * x
+        return self.network(alpha * x + sigma * epsilon, t, labels), alpha * epsilon - sigma * x
 
     @torch.no_grad()
     def denoise(
-        self, n: int, kinds: Tensor | None = None, guidance: float = GUIDANCE, steps: int = 25
+        self, n: int, labels: Tensor | None = None, guidance: float = GUIDANCE, steps: int = 25
     ) -> Iterator[Tensor]:
         """Noise, and what each step makes of it: steps + 1 times n pictures, (n, 3, H, W), the last in [0, 1].
 
         Args:
             n: number of pictures.
-            kinds: (n,) int64, the kind of each; by default at random.
+            labels: (n,) int64; by default at random.
             guidance: g in v + g (v - v_early), equation 3 of Karras et al., whose w is 1 + g; 0 for none.
             steps: how many.
         """
         width, height = self.image_size
         weight = self.network.enter.weight
         noise = torch.randn(n, 3, height, width, device=weight.device, dtype=weight.dtype)
-        chosen = torch.randint(self.kinds, (n,), device=weight.device) if kinds is None else kinds.to(weight.device)
+        chosen = torch.randint(self.classes, (n,)) if labels is None else labels
+        chosen = chosen.to(weight.device)
 
         def guided_v(x: Tensor, t: Tensor) -> Tensor:
             v = self.network(x, t, chosen)
@@ -96,24 +93,24 @@ class Diffusion(nn.Module):
         for x in ddim(guided_v, noise, steps):
             yield (x + 1) / 2
 
-    def sample(self, n: int, kinds: Tensor | None = None, guidance: float = GUIDANCE, steps: int = 25) -> Tensor:
+    def sample(self, n: int, labels: Tensor | None = None, guidance: float = GUIDANCE, steps: int = 25) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], denoised from noise; arguments are those of ``denoise``."""
-        *_, pictures = self.denoise(n, kinds, guidance, steps)
+        *_, pictures = self.denoise(n, labels, guidance, steps)
         return pictures
 
 
 class UNet(nn.Module):
-    """x_t (N, 3, H, W), t (N,) in [0, 1] and kinds (N,) -> v (N, 3, H, W).
+    """x_t (N, 3, H, W), t (N,) in [0, 1] and labels (N,) -> v (N, 3, H, W).
 
     Three resolutions down and up again, with skip connections at each.
     """
 
-    def __init__(self, kinds: int) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         full, half, quarter = WIDTHS
         time = 4 * full
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, time), nn.SiLU(), nn.Linear(time, time))
-        self.kind = nn.Embedding(kinds, time)
+        self.label = nn.Embedding(classes, time)
         self.enter = nn.Conv2d(3, full, 3, padding=1)
         self.down = nn.ModuleList(
             [ResidualBlock(full, full, time), ResidualBlock(full, half, time), ResidualBlock(half, quarter, time)]
@@ -129,11 +126,11 @@ class UNet(nn.Module):
             ]
         )
         self.leave = nn.Sequential(nn.GroupNorm(8, full), nn.SiLU(), nn.Conv2d(full, 3, 3, padding=1))
-        nn.init.zeros_(self.kind.weight)
+        nn.init.zeros_(self.label.weight)
         nn.init.zeros_(self.leave[-1].weight)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, t: Tensor, kinds: Tensor) -> Tensor:
-        time = silu(self.time(time_features(t).to(x.dtype)) + self.kind(kinds))
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        time = silu(self.time(time_features(t).to(x.dtype)) + self.label(labels))
         x = self.enter(x)
         kept: list[Tensor] = []
         for block in self.down:

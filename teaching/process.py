@@ -1,7 +1,6 @@
 """A submission is looked at in a process of its own, with limits on its time and memory.
 
-What is known to hang or to fill the memory is refused where it is read. This is for what is not known: whatever happens
-to the process, the checks that it has finished are kept, and its end is one more of them.
+Whatever happens to the process, the checks that it has finished are kept, and its end is one more of them.
 """
 
 import json
@@ -9,13 +8,19 @@ import multiprocessing
 import pickle
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from grading.checks import Check, Photos, checks_of
 from lab.errors import UserError
+from teaching.checks import Check, Photos, checks_of
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 SECONDS = 300  # on the clock: the photos are read in it, and each model computes its outputs for all of them
 BYTES = 4_000_000_000  # of memory, where the operating system can limit it
@@ -27,7 +32,7 @@ def checks_in_process(folder: Path, photos: Photos, seconds: float = SECONDS) ->
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["grading.checks"])
+        context.set_forkserver_preload(["teaching.checks"])
     receiver, sender = context.Pipe(duplex=False)
     # As bytes: tensors would be in memory that is shared, which hostile code could change for the next submission.
     process = context.Process(target=_send_checks, args=(sender, folder, pickle.dumps(photos)), daemon=True)
@@ -49,7 +54,8 @@ def checks_in_process(folder: Path, photos: Photos, seconds: float = SECONDS) ->
         found = f"not finished after {seconds:g} seconds"
     except (EOFError, OSError, ValueError):
         process.join(10)
-        found = f"ended before its end: {_why(process.exitcode)}"
+        code = process.exitcode or 0
+        found = f"ended before its end: {signal.Signals(-code).name if code < 0 else f'exit status {code}'}"
     finally:
         process.kill()
         process.join()
@@ -57,35 +63,21 @@ def checks_in_process(folder: Path, photos: Photos, seconds: float = SECONDS) ->
     yield Check(part, "all that can be looked at", found, False)
 
 
-def _why(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"killed by {signal.Signals(-exit_code).name}"
-    return "out of memory" if exit_code == 3 else f"exit status {exit_code}"
-
-
 def _send_checks(sender: Connection, folder: Path, pickled_photos: bytes) -> None:
     """In the process: sends each check as it is found, and None at the end."""
     _limit_memory()
-
-    def send(message: Any) -> None:
-        sender.send_bytes(json.dumps(message).encode())
-
+    warnings.simplefilter("ignore")  # of Python, Pillow and PyTorch, on what is in a file
     try:
         for check in checks_of(folder, pickle.loads(pickled_photos)):
-            send(check._asdict())
-        send(None)
+            sender.send_bytes(json.dumps(check._asdict()).encode())
+        sender.send_bytes(b"null")
     except UserError as error:
-        send({"error": str(error)})
-    except MemoryError:
-        raise SystemExit(3) from None
+        sender.send_bytes(json.dumps({"error": str(error)}).encode())
 
 
 def _limit_memory() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    # Of what a process may write to: unlike its address space, this does not count the libraries of PyTorch.
-    _, highest = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = BYTES if highest == resource.RLIM_INFINITY else min(BYTES, highest)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, highest))
+    if resource:
+        # Of what a process may write to: unlike its address space, this does not count the libraries of PyTorch.
+        _, highest = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = BYTES if highest == resource.RLIM_INFINITY else min(BYTES, highest)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, highest))

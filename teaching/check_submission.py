@@ -1,7 +1,7 @@
 """For teachers: checks what students have handed in against the handout's section on submissions.
 
-    python check_submission.py FOLDER --data-root flowers
-    python check_submission.py class/* --data-root flowers --csv class.csv
+    python -m teaching.check_submission FOLDER --data-root flowers
+    python -m teaching.check_submission class/* --data-root flowers --csv class.csv
 
 in the folder of the lab, and never in a student's, whose own copy of this script anyone may have changed. For one
 folder it prints what is asked and what is found: files, models, losses computed again on the photos, logs, pictures.
@@ -18,15 +18,28 @@ import json
 import textwrap
 from os.path import isdir
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lab.command_line import Parser, log, progress
 from lab.errors import UserError, one_line, one_line_errors
 from lab.files import atomic_write
-from lab.handout import POINTS
+from lab.photos import photos_or_drawn
+from teaching.checks import POINTS, Check, Photos, points_of
+from teaching.process import checks_in_process
 
-LAB = Path(__file__).resolve().parent
+LAB = Path(__file__).resolve().parent.parent
 MARKS = {True: "ok", False: "NO", None: "?"}
+
+
+class Result(NamedTuple):
+    """The checks of a submission, and its points by part: None where the teacher decides."""
+
+    folder: Path
+    checks: list[Check]
+    points: dict[str, float | None]
+
+    def with_mark(self, ok: bool | None) -> list[Check]:
+        return [check for check in self.checks if check.ok is ok]
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -53,23 +66,11 @@ def main(argv: list[str] | None = None) -> None:
         for owner, place in ("this script", LAB), ("--data-root", args.data_root), ("--drawn-root", args.drawn_root):
             if Path(place).resolve().is_relative_to(folder.resolve()):
                 what = f"{folder}: found {owner} in it, expected yours outside the submission"
-                raise UserError(f"{what}; python {LAB.name}/check_submission.py FOLDER --data-root PHOTOS")
-
-    # Imported after the arguments are parsed, so that --help does not wait for PyTorch.
-    from grading.checks import Check, Photos, points_of
-    from grading.process import checks_in_process
-    from lab.photos import photos_or_drawn
-
-    default = str(LAB / "flowers")
-    try:
-        root = photos_or_drawn(args.data_root, args.drawn_root, default)
-        photos = Photos(root, drawn=root != args.data_root)
-    except UserError as error:
-        if args.data_root != default:
-            raise
-        photos = Photos(args.data_root, missing=str(error))  # what needs none can be looked at all the same
-    if of_class and not photos.missing:
+                raise UserError(f"{what}; run python -m teaching.check_submission in the folder of your own lab")
+    photos = Photos(photos_or_drawn(args.data_root, args.drawn_root, default=str(LAB / "flowers")))
+    if of_class:
         photos.read((24, 24))  # once for all, at the size of the handout
+
     results = []
     if of_class and not args.json:
         print_line("", [*POINTS, "points", "NO", "?", "the first that is not as asked"])
@@ -77,49 +78,39 @@ def main(argv: list[str] | None = None) -> None:
         checks = [Check("", "a folder", "a file; unpack it, if it is an archive", False)]
         if isdir(folder):
             checks = list(checks_in_process(folder, photos))
-        points = points_of(checks)
-        results.append((folder, checks, points))
+        results.append(Result(folder, checks, points_of(checks)))
         if of_class and not args.json:
-            print_summary(folder, checks, points)
+            print_summary(results[-1])
     if args.json:
-        found = [as_dict(*result) for result in results]
+        found = [
+            {
+                "folder": str(folder),
+                "complete": all(check.ok is not False for check in checks),
+                "points": points,
+                "checks": [check._asdict() for check in checks],
+            }
+            for folder, checks, points in results
+        ]
         log(json.dumps(found if of_class else found[0], indent=2))
     elif not of_class:
-        (_, checks, points), *_ = results
-        print_table(checks)
-        marks = [check.ok for check in checks]
-        log(f"\n{marks.count(True)} as asked, {marks.count(False)} not, {marks.count(None)} to look at yourself.")
-        log("Points: " + ", ".join(f"{part} {in_words(some)}" for part, some in points.items()) + ".")
+        print_table(results[0])
     if "csv" in args:
         write_csv(results, args.csv)
-    if not all(is_complete(checks) for _, checks, _ in results):
+    if any(result.with_mark(False) for result in results):
         raise SystemExit(1)
-
-
-def is_complete(checks: list[Any]) -> bool:
-    return all(check.ok is not False for check in checks)
-
-
-def as_dict(folder: Path, checks: list[Any], points: dict[str, float | None]) -> dict[str, Any]:
-    return {
-        "folder": str(folder),
-        "complete": is_complete(checks),
-        "points": points,
-        "checks": [check._asdict() for check in checks],
-    }
 
 
 def in_words(points: float | None) -> str:
     return "look" if points is None else f"{points:g}"
 
 
-def print_summary(folder: Path, checks: list[Any], points: dict[str, float | None]) -> None:
+def print_summary(result: Result) -> None:
     """Prints the line of a submission in a class."""
-    wrong = [check for check in checks if check.ok is False]
-    unsure = sum(check.ok is None for check in checks)
-    total = sum(filter(None, points.values()))
+    wrong, unsure = result.with_mark(False), result.with_mark(None)
+    total = sum(filter(None, result.points.values()))
     first = f"{wrong[0].asked}: {wrong[0].found}" if wrong else ""
-    print_line(folder.name, [*map(in_words, points.values()), f"{total:g}", len(wrong), unsure, first])
+    points = *map(in_words, result.points.values()), f"{total:g}"
+    print_line(result.folder.name, [*points, len(wrong), len(unsure), first])
 
 
 def print_line(name: str, columns: list[Any]) -> None:
@@ -127,11 +118,11 @@ def print_line(name: str, columns: list[Any]) -> None:
     log(f"{one_line(name):20.20}{''.join(f'{figure:>7}' for figure in figures)}  {one_line(words):48.48}".rstrip())
 
 
-def print_table(checks: list[Any]) -> None:
-    """Prints one line per check of a submission, wrapped to 80 columns."""
+def print_table(result: Result) -> None:
+    """Prints one line per check of a submission, wrapped to 80 columns, and its points."""
     log(f"{'':6}{'asked':36}  found")
     part = None
-    for check in checks:
+    for check in result.checks:
         if check.part != part:
             part = check.part
             log(part)
@@ -139,9 +130,12 @@ def print_table(checks: list[Any]) -> None:
         for line in range(max(len(asked), len(found))):
             mark = MARKS[check.ok] if line == 0 else ""
             log(f"  {mark:4}{''.join(asked[line : line + 1]):36}  {''.join(found[line : line + 1])}".rstrip())
+    ok, wrong, unsure = (len(result.with_mark(mark)) for mark in (True, False, None))
+    log(f"\n{ok} as asked, {wrong} not, {unsure} to look at yourself.")
+    log("Points: " + ", ".join(f"{part} {in_words(some)}" for part, some in result.points.items()) + ".")
 
 
-def write_csv(results: list[tuple[Path, list[Any], dict[str, float | None]]], path: str) -> None:
+def write_csv(results: list[Result], path: str) -> None:
     """Writes a row for each check of each submission, for a spreadsheet."""
 
     def cell(text: str) -> str:

@@ -1,0 +1,87 @@
+"""Part 4, step 4: trains the diffusion model.
+
+    python -m generative.train_DDPM > log/train_DDPM.txt
+
+The log goes to stdout, one line per epoch, and the best model to models/BestModel_DDPM.pth. What is saved is an
+exponential moving average of the network's weights, and an early version of this average, for the guidance.
+"""
+
+import copy
+from typing import Any
+
+import lab.threads  # noqa: F401  (before PyTorch)
+
+import torch
+from torch.optim.lr_scheduler import OneCycleLR
+
+from data_processor import random_horizontal_flip
+from generative.Diffusion import DDPM_loss_function, Diffusion
+from lab.command_line import Parser
+from lab.errors import one_line_errors
+from lab.photos import load_photos
+from lab.processes import distribute, join_processes, mean_over_processes
+from lab.training_run import TrainingRun
+
+
+@torch.no_grad()
+def validate(model: Any, loader: Any) -> float:
+    """The mean loss over the images; random numbers are the same in each call."""
+    model.eval()
+    total: Any = 0
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for images, labels in loader:
+            total += len(images) * DDPM_loss_function(model(images, labels), images)
+    return float(total) / len(loader.dataset)
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    args = Parser("Trains the diffusion model on photos of flowers.").parse_training(argv, "DDPM")
+    device = join_processes(args)
+    training, validation = load_photos(args, device)
+    photos: Any = training.dataset
+    torch.manual_seed(args.seed)
+    model: Any = Diffusion(None, args.image_size, len(photos.classes))
+    model = model.to(device, memory_format=torch.channels_last)
+    averaged = copy.deepcopy(model).requires_grad_(False)  # its network is the moving average
+    args.encoding_dim = model.encoding_dim
+    trained, training = distribute(model, training, args)
+
+    optimizer = torch.optim.AdamW(model.network.parameters(), args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    scheduler = OneCycleLR(optimizer, args.lr, args.epochs * len(training), cycle_momentum=False)
+
+    with TrainingRun(args, "DDPM", training, validation, [model, averaged, optimizer, scheduler]) as run:
+        for epoch in run.epochs():
+            model.train()
+            total: Any = 0
+            count = 0
+            for images, labels in training:
+                images = random_horizontal_flip(images)
+                outputs = trained(images, labels)
+                loss = DDPM_loss_function(outputs, images)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+
+                # The moving average, of decay 0.999, and less in the first steps: initial weights are soon forgotten.
+                share = max(0.001, 9 / (9 + scheduler.last_epoch))
+                weights = zip(averaged.network.parameters(), model.network.parameters(), strict=True)
+                for average, weight in weights:
+                    average.lerp_(weight.detach(), share)
+                total += len(images) * loss.detach()
+                count += len(images)
+            train_loss = mean_over_processes(float(total) / count)
+            if epoch <= max(1, args.epochs // 8):
+                averaged.early = copy.deepcopy(averaged.network)
+            valid_loss = validate(averaged, validation)
+            run.log(epoch, train_loss, valid_loss)
+            run.show_samples(averaged, epoch)
+
+            if valid_loss < run.best_loss:
+                run.save_best(averaged, epoch, train_loss, valid_loss)
+
+
+if __name__ == "__main__":
+    main()
