@@ -45,7 +45,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, UserError):
         return text
     if isinstance(error, OSError):
-        return f"{error.filename or 'stdout'}: {error.strerror}; give another place" if error.strerror else text
+        return f"{error.filename or 'the log'}: {error.strerror}; give another place" if error.strerror else text
     if isinstance(error, NotImplementedError) and re.match(r"Part \d", text):
         *_, frame = traceback.extract_tb(error.__traceback__)
         return f"{text} is not written yet ({frame.filename}, line {frame.lineno})"

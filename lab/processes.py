@@ -51,7 +51,7 @@ class Part(DistributedSampler):
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
-        torch.manual_seed(self.seed + 1000 * epoch + self.rank)
+        torch.manual_seed(self.seed + 10_000 * (epoch * self.num_replicas + self.rank))
 
 
 def distribute(model: Any, loader: Any, args: Any) -> tuple[Any, Any]:

@@ -134,7 +134,7 @@ MEMORY = f"{ERROR} out of memory (can't allocate memory); take a smaller --image
         (KeyboardInterrupt("Go on like this."), 130, "Go on like this."),
         (KeyboardInterrupt(), 130, "Interrupted."),
         (PermissionError(13, "Permission denied", "x.txt"), 2, f"{ERROR} x.txt: Permission denied; give another place"),
-        (OSError(28, "No space left on device"), 2, f"{ERROR} stdout: No space left on device; give another place"),
+        (OSError(28, "No space left on device"), 2, f"{ERROR} the log: No space left on device; give another place"),
         (MemoryError("can't allocate memory"), 2, MEMORY),
         (RuntimeError("can't allocate memory"), 2, MEMORY),
         (NotImplementedError("Part 1, step 2: Linear.forward"), 2, f"{ERROR} Part 1, step 2: Linear.forward"),

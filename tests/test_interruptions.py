@@ -152,7 +152,9 @@ def test_a_finished_training_has_nothing_to_resume(flags, tmp_path, capsys):
     summary = out.splitlines()[-3:]
     last = out.splitlines()[-4].split(",")[0].split()[1]
     assert summary[0] == "Stopped early: no better model in 3 epochs"
-    assert after_the_settings(capsys.readouterr().out) == [f"Resumed after epoch {last}", *summary]
+    again = capsys.readouterr().out
+    assert after_the_settings(again) == [f"Resumed after epoch {last}", *summary]
+    assert (tmp_path / "log" / "log_MLPAE.txt").read_text() == out + again
     assert what_is_left(tmp_path, "MLPAE") == expected
 
 
@@ -221,16 +223,18 @@ def test_a_damaged_state_is_refused(flags, tmp_path, capsys):
 
 def test_the_model_and_the_state_of_an_earlier_run_are_kept(flags, tmp_path, capsys):
     names = ["BestModel_MLPAE.pkl", "LastEpoch_MLPAE.pth"]
-    train("MLPAE", *flags, "--epochs", 2)
-    before = [(tmp_path / "models" / name).read_bytes() for name in names]
-    capsys.readouterr()
-    train("MLPAE", *flags, "--epochs", 1, "--seed", 1)
     kept = [tmp_path / "models" / name.replace(".", ".previous.") for name in names]
-    assert [path.read_bytes() for path in kept] == before
-    err = " ".join(capsys.readouterr().err.split())
-    for name, path in zip(names, kept, strict=True):
-        assert f"Kept {name} of an earlier run as {path}." in err
-    assert load_checkpoint(tmp_path / "models", "MLPAE")["settings"]["seed"] == 1
+    train("MLPAE", *flags, "--epochs", 2)
+    for seed in 1, 2:
+        before = [(tmp_path / "models" / name).read_bytes() for name in names]
+        capsys.readouterr()
+        train("MLPAE", *flags, "--epochs", 1, "--seed", seed)
+        assert [path.read_bytes() for path in kept] == before
+        out, err = capsys.readouterr()
+        for name, path in zip(names, kept, strict=True):
+            assert f"Kept {name} of an earlier run as {path}." in " ".join(err.split())
+        assert load_checkpoint(tmp_path / "models", "MLPAE")["settings"]["seed"] == seed
+        assert (tmp_path / "log" / "log_MLPAE.txt").read_text() == out
 
 
 @pytest.mark.parametrize(
@@ -304,5 +308,5 @@ def test_a_log_that_cannot_be_written_ends_in_one_line(flags):
     with open("/dev/full", "w") as full:
         process = start("MLPAE", *flags, "--epochs", "2", stdout=full)
         _, errors = process.communicate()
-    message = "stdout: No space left on device; give another place"
+    message = "the log: No space left on device; give another place"
     assert without_notices(errors) == f"MLPAE_train_script.py: error: {message}\n" and process.returncode == 2

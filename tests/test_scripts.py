@@ -192,8 +192,9 @@ def test_samples_of_the_same_random_numbers_while_a_model_is_trained(name, folde
     assert all(torch.equal(weight, expected[part]) for part, weight in checkpoint["model"].state_dict().items())
     paths = [vis / f"samples_{name}_epoch_{epoch:04}.png" for epoch in (1, 2, 3)]
     assert sorted(vis.iterdir()) == paths
-    first, *_, last = rows = [pixels_of(path)[30:126] for path in paths]
-    assert (generate(name, folders, vis)[:96] == rows[checkpoint["epoch"] - 1]).all() and (first != last).any()
+    first, *_, last = pictures = [pixels_of(path)[30:] for path in paths]
+    found, expected = generate(name, folders, vis), pictures[checkpoint["epoch"] - 1]
+    assert found.shape == expected.shape and (found[:96] == expected[:96]).all() and (first != last).any()
 
 
 def test_samples_after_every_second_epoch(folders, tmp_path):
