@@ -19,7 +19,7 @@ from torch.distributions import MultivariateNormal
 
 from data_processor import FlowerDataset
 from lab.checkpoint import load_checkpoint
-from lab.command_line import Parser, folder_flags, number_from_0, positive_int, say_what_is_next, seed
+from lab.command_line import Parser, number_from_0, positive_int, say_what_is_next, seed
 from lab.defaults import BY_CLASS, MODELS
 from lab.errors import UserError, one_line_errors
 from lab.files import prepare_folder
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
         title += ", decoded from N(0, 1)"
     path = Path(args.vis_dir, f"random_images_{name}.png")
     save_picture(draw_samples(title, images, labels, names), path)
-    say_what_is_next([path], f"-m generative.sample_quality{folder_flags(args, 'model_dir', 'vis_dir')}")
+    say_what_is_next([path])
 
 
 if __name__ == "__main__":

@@ -41,9 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--number", type=positive_int, default=16, help="number of photos in a picture")
     args = parser.parse_args(argv)
     prepare_folder(args.vis_dir)
-    flags = folder_flags(args, "model_dir", "vis_dir")
     if args.model == "all":
-        say_what_is_next(draw_all(args), f"-m generative.sample_quality{flags}")
+        say_what_is_next(draw_all(args))
         return
     checkpoint = load_checkpoint(args.model_dir, args.model)
     written = []
@@ -52,7 +51,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.model == "DDPM":
         written += draw_denoising(args, checkpoint)
     written += draw_losses(args, checkpoint)
-    say_what_is_next(written, f"random_generation.py --model {args.model}{flags}")
+    # Part 2 samples nothing.
+    following = "" if args.model == "MLPAE" else "random_generation.py"
+    say_what_is_next(written, following, f"--model {args.model}{folder_flags(args, 'model_dir', 'vis_dir')}")
 
 
 def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:

@@ -13,8 +13,8 @@ A checkpoint is a dict: the model, what is needed to rebuild it, and where it ca
 
 Part 2's file, models/BestModel_MLPAE.pkl, is a pickle that ``pickle.load`` opens in any Python that can import
 ``autograd`` and NumPy, followed by a checksum. Unpickling an untrusted file can execute anything, so
-``load_checkpoint`` constructs none of its objects: it records them, and makes the nodes itself. The files of PyTorch's
-models are loaded with ``weights_only=True``.
+``load_checkpoint`` constructs none of its objects: it records them, and makes new nodes by the classes in
+autograd/Nodes.py. The files of PyTorch's models are loaded with ``weights_only=True``.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from autograd import BaseGraph, BaseNode, Linear, ReLU, Sigmoid
+from autograd import BaseGraph, BaseNode, Nodes
 from lab.defaults import BY_CLASS
 from lab.errors import UserError
 from lab.files import atomic_write
@@ -76,7 +76,9 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
         save_values(checkpoint | {"model": weights}, path)
     else:
         # With protocol 4, all versions of NumPy write arrays in the same form, which ``_array`` reads.
-        content = pickle.dumps(checkpoint | {"model": checkpoint["model"].graph}, protocol=4)
+        graph = BaseGraph.__new__(BaseGraph)
+        graph.nodes = list(checkpoint["model"].graph)  # and nothing else that a student's graph may keep
+        content = pickle.dumps(checkpoint | {"model": graph}, protocol=4)
         with atomic_write(path) as file:
             file.write(content + _checksum(content))
 
@@ -200,18 +202,17 @@ class _Recorded:
         self.state = state
 
 
-# What NumPy makes arrays with, in versions 1 and 2, and our own classes.
+# What NumPy makes arrays with, in versions 1 and 2, and the graph. The nodes are those of autograd/Nodes.py.
 ADMITTED = {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
 ADMITTED |= {("numpy", "ndarray"), ("numpy", "dtype"), ("autograd.BaseGraph", "BaseGraph")}
-ADMITTED |= {("autograd.Nodes", name) for name in ("Linear", "ReLU", "Sigmoid")}
 
 
 class _Unpickler(pickle.Unpickler):
     """Not even NumPy's own constructors are called: ``numpy.ndarray`` takes any bytes for addresses of objects."""
 
     def find_class(self, module: str, name: str) -> type:
-        if (module, name) not in ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint needs")
+        if (module, name) not in ADMITTED and not (module == Nodes.__name__ and _node_class(name)):
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no node in autograd/Nodes.py")
         return type(name, (_Recorded,), {})
 
 
@@ -225,27 +226,34 @@ def _unpickle(content: bytes) -> Any:
     return _Unpickler(io.BytesIO(content)).load()
 
 
+def _node_class(name: str) -> type[BaseNode] | None:
+    """The class of nodes of this name that is defined in autograd/Nodes.py, if there is one."""
+    found = vars(Nodes).get(name)
+    is_node = isinstance(found, type) and issubclass(found, BaseNode) and found.__module__ == Nodes.__name__
+    return found if is_node else None
+
+
 def _rebuild_graph(checkpoint: dict[str, Any]) -> MLPAutoencoder:
     """The model of Part 2, from new nodes; raises an exception if a node is wrong or does not fit the image size."""
     graph = checkpoint["model"]
     _expect(type(graph).__name__ == "BaseGraph", "its model is no BaseGraph")
-    size = width = 3 * math.prod(checkpoint["image_size"])
     nodes: list[BaseNode] = []
     for recorded in graph.state["nodes"]:
         kind = type(recorded).__name__
         params = [_array(param) for param in recorded.state["params"]]
-        _expect(all(np.isfinite(param).all() for param in params), "its weights are not all finite numbers")
-        if kind == "Linear":
-            shapes = [param.shape for param in params]
-            columns = shapes[-1][0]
-            _expect(shapes == [(size, columns), (columns,)], f"a Linear has {shapes}, expected {size} inputs")
-            nodes.append(Linear(size, columns))
-            nodes[-1].params = params
-            size = columns
-        else:
-            _expect(kind in ("ReLU", "Sigmoid") and not params, f"its model holds a {kind}, or one with parameters")
-            nodes.append({"ReLU": ReLU, "Sigmoid": Sigmoid}[kind]())
-    _expect(size == width, f"its model gives {size} numbers, an image of its size has {width}")
+        finite = all(param.size and np.isfinite(param).all() for param in params)
+        _expect(finite, "its weights are not all finite numbers")
+        # A bias of many rows would make many examples of one, and large arrays of a small file.
+        row = len(params) != 2 or params[1].shape[-1:] == (params[1].size,)
+        _expect(row, f"the bias of a {kind} is no row of numbers")
+        cls: Any = _node_class(kind)
+        nodes.append(cls.__new__(cls))
+        nodes[-1].__setstate__({"params": params})
+    size = 3 * math.prod(checkpoint["image_size"])
+    inputs = next((len(node.params[0]) for node in nodes if node.params), 0)
+    _expect(inputs == size, f"its model takes {inputs} numbers, an image of its size has {size}")
+    shape = BaseGraph(nodes).forward(np.zeros((1, size), np.float32)).shape
+    _expect(shape == (1, size), f"its model gives {shape[-1]} numbers, an image of its size has {size}")
     return MLPAutoencoder(BaseGraph(nodes), checkpoint["encoding_dim"], checkpoint["image_size"])
 
 

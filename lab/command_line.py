@@ -18,6 +18,7 @@ quiet = False  # the flag --quiet
 
 TRAINED_BY = {"MLPAE": "MLPAE_train_script.py", "GAN": "-m generative.train_GAN", "DDPM": "-m generative.train_DDPM"}
 LARGEST_SIDE = 1024  # pixels
+LAB = Path(__file__).resolve().parent.parent
 
 
 class Parser(argparse.ArgumentParser):
@@ -139,11 +140,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
-def say_what_is_next(written: Sequence[str | Path], command: str) -> None:
-    """Says on stderr which files were written, and which command comes next."""
+def say_what_is_next(written: Sequence[str | Path], script: str = "", arguments: str = "") -> None:
+    """Says on stderr which files were written, and which command comes next, if one does, as it runs in this folder."""
     for path in written:
         print(f"Wrote {Path(path)}", file=sys.stderr)
-    print(f"Next: python {command}", file=sys.stderr)
+    if script:
+        path = Path(script) if Path.cwd() == LAB else LAB / script
+        print(f"Next: python {shlex.quote(str(path))} {arguments}", file=sys.stderr)
 
 
 def folder_flags(args: argparse.Namespace, *fields: str) -> str:

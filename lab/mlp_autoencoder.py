@@ -1,7 +1,9 @@
 """Part 2's graph as a PyTorch module, so that the scripts treat all models alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,8 @@ from autograd import BaseGraph
 class MLPAutoencoder(nn.Module):
     """An autoencoder of images whose arithmetic is that of a BaseGraph: (N, 3HW) -> (N, 3HW), both in [0, 1].
 
-    Its ``state_dict`` holds the parameters of the graph and shares their memory. PyTorch's autograd has no part in it.
+    Its ``state_dict`` holds the parameters that the nodes have at that moment, and shares their memory. PyTorch's
+    autograd has no part in it.
     """
 
     name = "MLPAE"
@@ -19,21 +22,38 @@ class MLPAutoencoder(nn.Module):
     def __init__(self, graph: BaseGraph, encoding_dim: int, image_size: Sequence[int]) -> None:
         super().__init__()
         self.graph, self.encoding_dim, self.image_size = graph, encoding_dim, image_size
-        for i, param in enumerate(param for node in graph for param in node.params):
-            self.register_buffer(str(i), torch.from_numpy(param))
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]
+        params = (param for node in self.graph for param in node.params)
+        return {str(i): torch.from_numpy(param) for i, param in enumerate(params)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
+        """Sets the parameters of the nodes; ValueError if these are of other shapes."""
+        own = self.state_dict()
+        found, expected = ({name: tuple(value.shape) for name, value in some.items()} for some in (state_dict, own))
+        if found != expected:
+            raise ValueError(f"found parameters of shapes {found}, expected {expected}")
+        values = (state_dict[name].numpy() for name in own)
+        for node in self.graph:
+            node.restore([next(values) for _ in node.params])
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W), both in [0, 1]."""
-        return torch.from_numpy(self.graph.forward(images.flatten(1).numpy())).reshape(images.shape)
+        return _forward(self.graph, images.flatten(1)).reshape(images.shape)
 
     reconstruct = forward
 
     def decoder(self, latent: Tensor) -> Tensor:
-        """Latent vectors (N, encoding_dim) -> images (N, 3, H, W) in [0, 1], by the second half of the graph."""
+        """Latent vectors (N, encoding_dim) -> images (N, 3, H, W) in [0, 1], by the second half of the Linears."""
         width, height = self.image_size
-        half = self.graph[len(self.graph) // 2 :]  # the larger one: the layers of the encoder, and a Sigmoid
-        return torch.from_numpy(half.forward(latent.numpy())).reshape(-1, 3, height, width)
+        linears = [i for i, node in enumerate(self.graph) if node.params]
+        return _forward(self.graph[linears[len(linears) // 2] :], latent).reshape(-1, 3, height, width)
 
     def sample(self, n: int) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors sampled from N(0, 1)."""
         return self.decoder(torch.randn(n, self.encoding_dim))
+
+
+def _forward(graph: BaseGraph, x: Tensor) -> Tensor:
+    # float32, as images are, whatever the nodes compute in.
+    return torch.from_numpy(np.ascontiguousarray(graph.forward(x.numpy()), np.float32))

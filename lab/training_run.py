@@ -7,17 +7,18 @@ With ``--resume`` the training continues from there, and ends with the same byte
 import csv
 import io
 import math
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from lab.checkpoint import CheckpointError, checkpoint_path, save_checkpoint, save_values, values_in
+from lab.checkpoint import CheckpointError, checkpoint_in, checkpoint_path, save_checkpoint, save_values, values_in
 from lab.command_line import folder_flags, log, progress, say_what_is_next
 from lab.defaults import BY_CLASS, required_losses
 from lab.errors import UserError, in_lines
@@ -39,7 +40,7 @@ class TrainingRun:
         args: the flags of the training; ``settings`` of the checkpoint.
         name: of the model.
         training, validation: loaders of the photos.
-        parts: all that is needed to resume, each with ``state_dict`` and ``load_state_dict``.
+        parts: all that is needed to resume, each with ``state_dict`` and ``load_state_dict``; the first is the model.
 
     Attributes:
         best_loss, best_epoch: of the best model so far; infinite and 0 before the first epoch.
@@ -65,7 +66,10 @@ class TrainingRun:
         self.best_loss, self.best_epoch = math.inf, 0
         self.finished = False  # no epoch is left, or early stopping
         self._saved_epochs = 0
-        self._number_of_validation_photos = len(validation.dataset)
+        self._validation = validation.dataset
+        self._advice = f"lower --lr, now {args.lr:g}"  # where a loss is no number
+        model, others = "autoencoder" if name == "MLPAE" else "model", "epoch, train_loss, valid_loss"
+        self._calls = {"log": f"run.log({others})", "save_best": f"run.save_best({model}, {others})"}
 
     def __enter__(self) -> "TrainingRun":
         with ExitStack() as stack:
@@ -76,6 +80,8 @@ class TrainingRun:
             mode = "a" if self.args.resume else "w"
             self._file = stack.enter_context(self.log_path.open(mode, encoding="utf-8"))
             self._log_settings()
+            if hasattr(self.parts[0], "reconstruct"):
+                self._look_at_outputs(self.parts[0])
             self._bar = stack.enter_context(progress(None, f"Training {self.name}", self.args.epochs, "epoch"))
             if self.args.resume:
                 self._resume()
@@ -89,14 +95,19 @@ class TrainingRun:
                     raise RuntimeError("no model was saved: call run.save_best when an epoch is the best so far")
                 self.finished = True
                 self._save_epoch()
-                self._log_summary()
+                for line in self._summary():
+                    self._log(line)
         if error_type is KeyboardInterrupt:
             advice = "To resume, give the same command with --resume, and with >> in place of > for the log."
             raise KeyboardInterrupt(f"Interrupted. {advice}") from None
+        if error_type is TypeError and (wrong := re.match(r"TrainingRun\.(log|save_best)\(\) (.*)", str(error))):
+            raise UserError(f"{self._calls[wrong[1]]}: {wrong[2]}") from None
         if error_type is None:
+            if not sys.stdout.isatty():  # the log is in a file
+                print(*self._summary(), sep="\n", file=sys.stderr)
             flags = folder_flags(self.args, "model_dir", "log_dir", "vis_dir")
             written = [self.model_path, self.history_path, self.log_path]
-            say_what_is_next(written, f"visualization.py --model {self.name}{flags}")
+            say_what_is_next(written, "visualization.py", f"--model {self.name}{flags}")
 
     def epochs(self) -> Iterator[int]:
         """The numbers of the epochs that are left, from 1; after each, saves what is needed to resume."""
@@ -113,8 +124,9 @@ class TrainingRun:
     def log(self, epoch: int, train_loss: float, valid_loss: float, terms: dict[str, float] | None = None) -> None:
         """Prints the line of an epoch; ``terms`` are further figures of the validation, by name.
 
-        Stops the training with a SystemExit if a loss is not a finite number; the best model so far is kept.
+        UserError if an argument is wrong, or a loss is not a finite number; the best model so far is kept.
         """
+        train_loss, valid_loss = self._checked("log", epoch, [len(self.history) + 1], train_loss, valid_loss)
         valid_terms = {f"Valid {name}": value for name, value in (terms or {}).items()}
         self.log_losses(epoch, {"Train Loss": train_loss, "Valid Loss": valid_loss} | valid_terms)
 
@@ -122,7 +134,8 @@ class TrainingRun:
         """``log`` for losses of any names."""
         self._log(f"Epoch: {epoch}, {self._in_words(losses)}")
         if not all(map(math.isfinite, losses.values())):
-            raise SystemExit(f"Stopped: loss no longer a number in epoch {epoch}; lower --lr, now {self.args.lr:g}")
+            raise UserError(f"Stopped: loss no longer a number in epoch {epoch}; {self._advice}")
+        self._bar.set_postfix_str(self._in_words(losses), refresh=False)
         self.history.append({"Epoch": epoch, **losses})
 
     def show_samples(self, model: Any, epoch: int) -> None:
@@ -136,13 +149,18 @@ class TrainingRun:
             save_picture(picture, Path(self.args.vis_dir, f"samples_{self.name}_epoch_{epoch:04}.png"))
 
     def save_best(self, model: Any, epoch: int, train_loss: float, valid_loss: float) -> None:
-        """Saves the checkpoint of the best model so far, atomically."""
-        self.best_loss = valid_loss
-        self.save(model, epoch, {"Train Loss": train_loss, "Valid Loss": valid_loss})
+        """Saves the checkpoint of the best model so far, atomically. UserError if an argument is wrong."""
+        if not isinstance(model, type(self.parts[0])):
+            found = f"found a {type(model).__name__}, expected the {type(self.parts[0]).__name__}"
+            raise UserError(f"{self._calls['save_best']}: {found}")
+        epochs = [len(self.history) or 1, len(self.history) + 1]  # after run.log, or before it
+        train_loss, self.best_loss = self._checked("save_best", epoch, epochs, train_loss, valid_loss)
+        self.save(model, epoch, {"Train Loss": train_loss, "Valid Loss": self.best_loss})
 
     def save(self, model: Any, epoch: int, losses: dict[str, float]) -> None:
         """``save_best`` for losses of any names, and a model that is not chosen by one."""
-        if not self.best:  # the first in this training, and not a resumed one
+        first = not self.best  # in this training, and not a resumed one
+        if first:
             # Without a state, the model may be of this run, which was interrupted in its first epoch.
             if self.state_path.exists() or not previous_path(self.model_path).exists():
                 keep_previous(self.model_path)
@@ -159,6 +177,45 @@ class TrainingRun:
             "data": self.data,
         }
         save_checkpoint(checkpoint | self.best, self.model_path)
+        if first and self.name == "MLPAE":
+            self._read_again(model)
+
+    def _checked(self, method: str, epoch: int, epochs: list[int], *losses: Any) -> list[float]:
+        """The losses as plain numbers, whatever the loop computes with; UserError if these or the epoch are wrong."""
+        if epoch not in epochs:
+            raise UserError(f"{self._calls[method]}: found {epoch!s:.40} as epoch, expected {epochs[0]}")
+        numbers = []
+        for function, loss in zip(("train_one_epoch", "validate"), losses, strict=True):
+            try:
+                numbers.append(float(loss))
+            except (TypeError, ValueError):
+                found = f"{function} returned {'nothing' if loss is None else loss!s:.40}"
+                raise UserError(f"{self._calls[method]}: {found}, expected the mean loss over the images") from None
+        return numbers
+
+    def _look_at_outputs(self, model: Any) -> None:
+        """Says on stderr if outputs of the model leave [0, 1]. The training's random numbers stay what they are."""
+        # An error here is one of the loop as well, in which it says more.
+        with suppress(Exception), torch.no_grad(), torch.random.fork_rng():
+            outputs = model.eval().reconstruct(self._validation[:4][0])
+            if outputs.min() < 0 or outputs.max() > 1:
+                self._advice = "is there a Sigmoid at its end?"
+                found = f"found {outputs.min():.2f} to {outputs.max():.2f}, expected 0 to 1"
+                print(f"Outputs of the model: {found}; {self._advice}", file=sys.stderr)
+        model.train()
+
+    def _read_again(self, model: Any) -> None:
+        """UserError unless the file holds the model: better after the first epoch than after the last."""
+        images, _ = self._validation[:4]
+        try:
+            again = checkpoint_in(self.model_path.read_bytes(), self.name)["model"].reconstruct(images)
+            same = torch.allclose(again, model.reconstruct(images), atol=1e-3)
+            wrong = "" if same else "it gives other outputs"
+        except Exception as error:  # of a student's node
+            wrong = textwrap.shorten(str(error), 300)
+        if wrong:
+            needs = "a node is a class in autograd/Nodes.py, made with no arguments but sizes, and uses its params"
+            raise UserError(f"{self.model_path}: the model cannot be loaded from it ({wrong}); {needs}")
 
     def _lock(self, stack: ExitStack) -> None:
         """Keeps other trainings of this model out of its folders; the system frees the locks when the process ends."""
@@ -182,18 +239,21 @@ class TrainingRun:
         # Wrap between settings only.
         settings = "Settings: " + ", ".join(f"{key} {value}".replace(" ", "\xa0") for key, value in shown.items())
         self._log(in_lines(settings).replace("\xa0", " "))
-        photos, others = len(self.loader.dataset), self._number_of_validation_photos
+        photos, others = len(self.loader.dataset), len(self._validation)
         self._log(f"Data: {self.data['root']}, {photos} training and {others} validation photos")
 
-    def _log_summary(self) -> None:
+    def _summary(self) -> list[str]:
+        lines, waited = [], len(self.history) - self.best_epoch
         if len(self.history) < self.args.epochs:
-            self._log(f"Stopped early: no better model in {self.args.patience} epochs")
+            too_few = f"; --patience is {self.args.patience}" if waited < self.args.patience else ""
+            lines.append(f"Stopped early: no better model in {waited} epoch{'s' * (waited != 1)}{too_few}")
         losses = {key.replace("_", " ").title(): value for key, value in self.best.items() if key.endswith("loss")}
-        self._log(f"{'Last' if self.name == 'GAN' else 'Best'} epoch: {self.best_epoch}, {self._in_words(losses)}")
+        lines.append(f"{'Last' if self.name == 'GAN' else 'Best'} epoch: {self.best_epoch}, {self._in_words(losses)}")
         if limits := required_losses(self.name, self.settings.get("optimizer")):
             words = ", ".join(f"{which} loss below {limit:g}" for which, limit in limits.items())
             met = all(0 < self.best[f"{which}_loss"] < limit for which, limit in limits.items())
-            self._log(f"Asked by the handout: {words}: {'met' if met else 'not met'}")
+            lines.append(f"Asked by the handout: {words}: {'met' if met else 'not met'}")
+        return lines
 
     def _in_words(self, losses: dict[str, float]) -> str:
         digits = 2 if self.name.startswith("VAE") else 4

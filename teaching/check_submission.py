@@ -1,22 +1,27 @@
 """For teachers: checks what students have handed in against the handout's section on submissions.
 
-    python -m teaching.check_submission FOLDER --data-root flowers
-    python -m teaching.check_submission class/* --data-root flowers --csv class.csv
+    python -m teaching.check_submission FOLDER --run
+    python -m teaching.check_submission class/* --run --csv class.csv
 
-in the folder of the lab, and never in a student's, whose own copy of this script anyone may have changed. For one
-folder it prints what is asked and what is found: files, models, losses computed again on the photos, logs, pictures.
-For several it prints a line each, with the points of the parts in which all that can be measured is as asked.
+in the folder of the lab, and never in a student's, whose own copy of this script anyone may have changed. A hand-in is
+a folder or a zip file. Of one it prints what is asked and what is found; of several a line each, with the points of the
+parts in which all is as asked, and which of them are equal.
 
-Nothing of a submission is executed, neither its code nor its model files. The exit status is 0 if everything is as
-asked, 1 if something is not, and 2 if there is no such folder.
+With ``--run`` the students' code is run: on a copy, fenced in by bubblewrap. Without it nothing is run, and what
+depends on code is "?". The exit status is 0 if nothing is wrong, 1 if something is, and 2 if there is no such folder.
 """
 
 import argparse
+import ast
 import csv
+import hashlib
 import io
-import json
+import itertools
+import tempfile
 import textwrap
-from os.path import isdir
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,80 +29,142 @@ from lab.command_line import Parser, log, progress
 from lab.errors import UserError, one_line, one_line_errors
 from lab.files import atomic_write
 from lab.photos import photos_or_drawn
-from teaching.checks import POINTS, Check, Photos, points_of
-from teaching.process import checks_in_process
+from teaching.checks import CODE, POINTS, Check, Photos, checks_of, points_of
+from teaching.fence import Student, fence
+from teaching.gaps import LAB, handed_out
+from teaching.student_side import source
+from teaching.submission import LARGEST, Submission
 
-LAB = Path(__file__).resolve().parent.parent
-MARKS = {True: "ok", False: "NO", None: "?"}
+AT_ONCE = 2  # hand-ins; each has a process of its own
+COMPARED = [*itertools.chain(*CODE.values())] + [
+    f"{folder}_{name}.{ending}"
+    for folder, endings in (("models/BestModel", ("pkl", "pth", "pth")), ("log/train", ("txt",) * 3))
+    for name, ending in zip(("MLPAE", "AE", "VAE"), endings, strict=True)
+]
+SHORTEST = 200  # characters of code: shorter files may be equal by chance
 
 
 class Result(NamedTuple):
-    """The checks of a submission, and its points by part: None where the teacher decides."""
+    """The checks of a hand-in, its points by part (None where the teacher decides), and hashes of its files."""
 
-    folder: Path
+    place: Path
     checks: list[Check]
     points: dict[str, float | None]
+    hashes: dict[str, str]
 
-    def with_mark(self, ok: bool | None) -> list[Check]:
-        return [check for check in self.checks if check.ok is ok]
+    @property
+    def total(self) -> float:
+        return sum(filter(None, self.points.values()))
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser("Checks submissions: files, models, losses, logs and pictures.")
+    parser = Parser("Checks what students have handed in: files, code, models, losses, logs and pictures.")
     absent: dict[str, Any] = {"default": argparse.SUPPRESS}
-    parser.add_argument("folders", metavar="FOLDER", nargs="+", help="a submission; several: a line for each", **absent)
+    parser.add_argument("places", metavar="FOLDER", nargs="+", help="a hand-in, or several: a line for each", **absent)
+    parser.add_argument("--run", action="store_true", help="run the students' code, fenced in by bubblewrap")
+    parser.add_argument("--run-unfenced", action="store_true", help="run it with limits on time and memory alone")
     # Of the lab, and not of the folder one is in: that may be the student's.
     photos, drawn = str(LAB / "flowers"), str(LAB / "drawn_flowers")
     parser.add_argument("--data-root", default=photos, help="your photos, to compute the losses on")
     parser.add_argument("--drawn-root", default=drawn, help="stand-in set, drawn if there are no photos")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--csv", metavar="FILE", help="write all checks for a spreadsheet (default: no file)", **absent)
+    parser.add_argument("--handout", metavar="DIR", help="what you handed out (default: this lab's version)", **absent)
+    parser.add_argument("--csv", metavar="FILE", help="write the points, and all checks to FILE_checks", **absent)
     return parser.parse_args(argv)
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    folders = [Path(folder) for folder in args.folders]
-    of_class = len(folders) > 1
-    if not of_class and not isdir(folders[0]):
-        raise UserError(f"{folders[0]}: no such folder; give the one that was handed in")
-    for folder in folders:
+    places = [Path(place) for place in args.places]
+    of_class = len(places) > 1
+    if not of_class and not places[0].exists():
+        raise UserError(f"{places[0]}: no such folder; give the one that was handed in")
+    for folder in places:
         for owner, place in ("this script", LAB), ("--data-root", args.data_root), ("--drawn-root", args.drawn_root):
             if Path(place).resolve().is_relative_to(folder.resolve()):
-                what = f"{folder}: found {owner} in it, expected yours outside the submission"
+                what = f"{folder}: found {owner} in it, expected yours outside the hand-in"
                 raise UserError(f"{what}; run python -m teaching.check_submission in the folder of your own lab")
+    command = fence() if args.run and not args.run_unfenced else []
     photos = Photos(photos_or_drawn(args.data_root, args.drawn_root, default=str(LAB / "flowers")))
-    if of_class:
-        photos.read((24, 24))  # once for all, at the size of the handout
 
+    def original(name: str) -> str:
+        return Path(args.handout, name).read_text(encoding="utf-8") if "handout" in args else handed_out(name)
+
+    def check(place: Path) -> Result:
+        with tempfile.TemporaryDirectory() as temporary:
+            return check_submission(place, Path(temporary), photos, command if running else None, original)
+
+    running = args.run or args.run_unfenced
     results = []
-    if of_class and not args.json:
+    if of_class:
         print_line("", [*POINTS, "points", "NO", "?", "the first that is not as asked"])
-    for folder in progress(folders, "Checking", unit="submission"):
-        checks = [Check("", "a folder", "a file; unpack it, if it is an archive", False)]
-        if isdir(folder):
-            checks = list(checks_in_process(folder, photos))
-        results.append(Result(folder, checks, points_of(checks)))
-        if of_class and not args.json:
-            print_summary(results[-1])
-    if args.json:
-        found = [
-            {
-                "folder": str(folder),
-                "complete": all(check.ok is not False for check in checks),
-                "points": points,
-                "checks": [check._asdict() for check in checks],
-            }
-            for folder, checks, points in results
-        ]
-        log(json.dumps(found if of_class else found[0], indent=2))
-    elif not of_class:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for result in progress(pool.map(check, places), "Checking", len(places), "hand-in"):
+            results.append(result)
+            if of_class:
+                print_summary(result)
+    if not of_class:
         print_table(results[0])
+    for line in equal_pairs(results):
+        log(line)
     if "csv" in args:
-        write_csv(results, args.csv)
-    if any(result.with_mark(False) for result in results):
+        write_csv(results, Path(args.csv))
+    if any(check.mark == "NO" for result in results for check in result.checks):
         raise SystemExit(1)
+
+
+def check_submission(
+    place: Path, temporary: Path, photos: Photos, command: list[str] | None, handed_out: Callable[[str], str]
+) -> Result:
+    """The result of a hand-in; its code is run by ``command``, as of ``fence``, and None: not run."""
+    (temporary / "unpacked").mkdir()
+    (temporary / "copy").mkdir()
+    student, hashes = None, {}
+    try:
+        submission = Submission(place, temporary / "unpacked")
+        if command is not None:
+            submission.copy(temporary / "copy")
+            student = Student(temporary / "copy", command)
+        checks = list(checks_of(submission, photos, student, handed_out))
+        hashes = hashes_of(submission, handed_out)
+    except OSError as error:
+        checks = [Check("Hand-in", "a folder or a zip file", error.strerror or str(error), "NO")]
+    finally:
+        if student:
+            student.close()
+    return Result(place, checks, points_of(checks), hashes)
+
+
+def hashes_of(submission: Submission, handed_out: Callable[[str], str]) -> dict[str, str]:
+    """A hash of each file that is not as it was handed out; of code without spaces and comments."""
+    found = {}
+    for wanted in COMPARED:
+        file = submission.find(wanted)
+        try:
+            content = submission.read(file, LARGEST) if file else b""
+            if file and wanted.endswith(".py"):
+                content = without_comments(source(file, content))
+                if len(content) < SHORTEST or content == without_comments(handed_out(wanted).encode()):
+                    continue
+        except (OSError, ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
+            continue
+        if content:
+            found[wanted] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def without_comments(code: bytes) -> bytes:
+    return ast.dump(ast.parse(code)).encode()
+
+
+def equal_pairs(results: Sequence[Result]) -> Iterator[str]:
+    """A line for each two hand-ins with equal files."""
+    for one, other in itertools.combinations(results, 2):
+        equal = [file for file, value in one.hashes.items() if other.hashes.get(file) == value]
+        if equal:
+            names = f"{one_line(one.place.name)} and {one_line(other.place.name)}"
+            more = f" and {len(equal) - 4} more" if len(equal) > 4 else ""
+            yield f"Equal: {names}: {', '.join(equal[:4])}{more}"
 
 
 def in_words(points: float | None) -> str:
@@ -105,21 +172,32 @@ def in_words(points: float | None) -> str:
 
 
 def print_summary(result: Result) -> None:
-    """Prints the line of a submission in a class."""
-    wrong, unsure = result.with_mark(False), result.with_mark(None)
-    total = sum(filter(None, result.points.values()))
+    """Prints the line of a hand-in in a class."""
+    wrong = [check for check in result.checks if check.mark == "NO"]
+    unsure = sum(check.mark == "?" for check in result.checks)
     first = f"{wrong[0].asked}: {wrong[0].found}" if wrong else ""
-    points = *map(in_words, result.points.values()), f"{total:g}"
-    print_line(result.folder.name, [*points, len(wrong), len(unsure), first])
+    points = *map(in_words, result.points.values()), f"{result.total:g}"
+    print_line(result.place.name, [*points, len(wrong), unsure, first])
 
 
 def print_line(name: str, columns: list[Any]) -> None:
     *figures, words = columns
-    log(f"{one_line(name):20.20}{''.join(f'{figure:>7}' for figure in figures)}  {one_line(words):48.48}".rstrip())
+    log(f"{padded(one_line(name), 20)}{''.join(f'{figure:>7}' for figure in figures)}  {one_line(words):.48}".rstrip())
+
+
+def padded(text: str, width: int) -> str:
+    """The text cut or filled to a width in columns of a terminal, of which a Chinese character takes two."""
+    shown = ""
+    for char in text:
+        taken = 1 + (unicodedata.east_asian_width(char) in "WF")
+        if taken > width:
+            break
+        shown, width = shown + char, width - taken
+    return shown + " " * width
 
 
 def print_table(result: Result) -> None:
-    """Prints one line per check of a submission, wrapped to 80 columns, and its points."""
+    """Prints one line per check of a hand-in, wrapped to 80 columns, and its points."""
     log(f"{'':6}{'asked':36}  found")
     part = None
     for check in result.checks:
@@ -128,30 +206,37 @@ def print_table(result: Result) -> None:
             log(part)
         asked, found = (textwrap.wrap(one_line(text), 36) for text in (check.asked, check.found))
         for line in range(max(len(asked), len(found))):
-            mark = MARKS[check.ok] if line == 0 else ""
+            mark = check.mark if line == 0 else ""
             log(f"  {mark:4}{''.join(asked[line : line + 1]):36}  {''.join(found[line : line + 1])}".rstrip())
-    ok, wrong, unsure = (len(result.with_mark(mark)) for mark in (True, False, None))
+    ok, wrong, unsure = (sum(check.mark == mark for check in result.checks) for mark in ("ok", "NO", "?"))
     log(f"\n{ok} as asked, {wrong} not, {unsure} to look at yourself.")
-    log("Points: " + ", ".join(f"{part} {in_words(some)}" for part, some in result.points.items()) + ".")
+    points = ", ".join(f"{part} {in_words(some)}" for part, some in result.points.items())
+    log(f"Points: {points}; {result.total:g} in all.")
 
 
-def write_csv(results: list[Result], path: str) -> None:
-    """Writes a row for each check of each submission, for a spreadsheet."""
+def write_csv(results: Sequence[Result], path: Path) -> None:
+    """Writes a row for each hand-in with its points, and to FILE_checks a row for each of its checks."""
 
     def cell(text: str) -> str:
         # A spreadsheet would compute a text of the student's that begins as a formula does.
         text = one_line(text)
         return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
-    buffer = io.StringIO(newline="")
-    rows = csv.writer(buffer)
-    rows.writerow(["folder", "part", "points", "mark", "asked", "found"])
-    for folder, checks, points in results:
-        for part, asked, found, ok in checks:
-            of_part = in_words(points[part]) if part in points else ""
-            rows.writerow([cell(folder.name), part, of_part, MARKS[ok], cell(asked), cell(found)])
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue().encode("utf-8-sig"))  # with the mark by which Excel knows UTF-8
+    points = [[cell(each.place.name), *map(in_words, each.points.values()), f"{each.total:g}"] for each in results]
+    checks = [
+        [cell(each.place.name), check.part, check.mark, cell(check.asked), cell(check.found)]
+        for each in results
+        for check in each.checks
+    ]
+    tables = {
+        path: [["hand-in", *POINTS, "total"], *points],
+        path.with_stem(f"{path.stem}_checks"): [["hand-in", "part", "mark", "asked", "found"], *checks],
+    }
+    for place, rows in tables.items():
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer).writerows(rows)
+        with atomic_write(place) as file:
+            file.write(buffer.getvalue().encode("utf-8-sig"))  # with the mark by which Excel knows UTF-8
 
 
 if __name__ == "__main__":

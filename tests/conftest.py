@@ -77,8 +77,9 @@ def write(path, content):
 
 
 def without_notices(err):
-    """What is on stderr, but for what every script says of the photos, of the files it wrote and of what comes next."""
-    notices = "Photos in ", "Wrote ", "Next: "
+    """What is on stderr, but for what every script says of the photos, of the files it wrote and of what comes next,
+    and the summary of a training."""
+    notices = "Photos in ", "Wrote ", "Next: ", "Stopped early: ", "Best epoch: ", "Last epoch: ", "Asked by "
     return "".join(line for line in err.splitlines(keepends=True) if not line.startswith(notices))
 
 

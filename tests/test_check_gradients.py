@@ -108,7 +108,7 @@ def of_this_lab(tmp_path):
 
 @pytest.fixture
 def check(capsys, monkeypatch):
-    """Checks a folder; gives what is printed of each node, in one line, "" if it is right."""
+    """Checks a folder; gives what is printed of each node, in one line, "" if it is right. Notes are in ``notes``."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def run(folder):
@@ -119,13 +119,16 @@ def check(capsys, monkeypatch):
             status = stop.code
         _, *lines, _, last = capsys.readouterr().out.splitlines()
         rows = re.findall(r"^(ok|NO)  (\w+) *(.*(?:\n .*)*)", "\n".join(lines), re.MULTILINE)
-        found = {name: " ".join(words.split()) for _, name, words in rows}
+        parts = {name: " ".join(words.split()).split("note: ") for _, name, words in rows}
+        run.notes = " ".join(f"{name}: {note}" for name, (_, *notes) in parts.items() for note in notes)
+        found = {name: words for name, (words, *_) in parts.items()}
         right = [mark for mark, *_ in rows].count("ok")
         assert right == list(found.values()).count("")
         assert list(found) == ["Linear", "ReLU", "Sigmoid", "MSE", "graph"]
         assert (last, status) == (f"{right} of 5 right.", right < 5)
         return found
 
+    run.notes = ""
     return run
 
 
@@ -167,20 +170,31 @@ ERRORS = {
         "self.cache[-1] > 0": "the chain rule is missing",
         "0 * grad": "it is 0: it has not been computed",
     },
+    ("ReLU", "return grad * (self.cache[-1] > 0)"): {
+        "return grad * np.maximum(self.cache[-1], 0) / self.cache[-1]": "x = 0: found nan times grad.*division by x",
+        "return 2 * grad * (self.cache[-1] >= 0) - grad * (self.cache[-1] > 0)": "x = 0: found 2 times grad, ",
+        "raise SystemExit": r"Nodes.py, line \d+: raise SystemExit It calls exit\(\)",
+    },
     ("ReLU", "self.cache.append(X)\n        return np.clip(X, 0, None)"): {
         "X[X < 0] = 0\n        return X": "changes the array x"
     },
     ("Sigmoid", "1 / (1 + np.exp(-X))"): {
         "1 / (1 + np.exp(X))": "forward.*the sign of x",
+        "1 // (1 + np.exp(-X))": "forward.*// is a division that gives whole numbers",
     },
     ("Sigmoid", "grad * self.cache[-1] * (1 - self.cache[-1])"): {
         "self.cache[-1] * (1 - self.cache[-1])": "chain rule",
         "grad * self.cache[-1]": "the factor 1 - y is missing",
     },
+    ("Sigmoid", "self.cache.append(1 / (1 + np.exp(-X)))\n        return self.cache[-1]"): {
+        "return 1 / (1 + np.exp(-X))": "forward does not keep what backward needs. Nodes.py, line .*IndexError",
+    },
     ("MSE", "X - self.target"): {"self.target - X": "the sign: it should be output - target"},
     ("MSE", "grad * 2 * self.cache[-1] / self.cache[-1].size"): {
         "grad * self.cache[-1] / self.cache[-1].size": "the factor 2 of the derivative of a square",
         "grad * 2 * self.cache[-1]": "a sum in place of a mean",
+        "grad * 2 * self.cache[-1] // self.cache[-1].size": "a division that gives whole numbers",
+        "grad * 2.0002 * self.cache[-1] / self.cache[-1].size": "dL/doutput.*off by",
     },
     ("MSE", "np.mean(self.cache[-1] ** 2)"): {
         "np.sum(self.cache[-1] ** 2)": "forward: found .* a sum in place of",
@@ -194,8 +208,12 @@ ERRORS = {
     ("graph", "param -= lr * grad"): {
         "param = param - lr * grad": "nothing has changed: param -= ... changes",
         "param += lr * grad": "the sign: a step goes against the gradient",
+        "param -= 0.1 * grad": r"optimstep\(0.03\).*the same for every lr: a number stands in place of lr",
     },
-    ("graph", "        return grad\n"): {"        pass\n": "what backward returns, dL/dx: there is none"},
+    ("graph", "zip(node.params, "): {"zip(node.params[:1], ": "parameters of a Linear.*it has not changed"},
+    ("graph", "        return grad\n"): {
+        "        return 2 * grad\n": "what backward returns, dL/dx.*a factor 2 too much"
+    },
 }
 
 
@@ -220,6 +238,14 @@ ADDED = "self.grads = [a + b for a, b in zip(self.grads or [0, 0], [x.T @ grad, 
         ("Linear", GRADS, ADDED, ".*they accumulate, and should be replaced"),
         ("Linear", "grad.sum(axis=0)", "grad.sum(axis=0, keepdims=True)", ".*keepdims"),
         ("Linear", GRADS, f"{GRADS}\n        self.grads[0][2, 1] += 9", r"dL/dW\[2, 1\]: .* off by 9; 1 of 12 entries"),
+        (
+            "ReLU",
+            "self.saved = x > 0",
+            "pass",
+            "forward does not keep .* Nodes.py, .*RuntimeError: ReLU: backward before forward",
+        ),
+        ("Sigmoid", "y = self.recall()", "y = self.y", "forward does not keep .*no attribute 'y'"),
+        ("Linear", "x, (weight, _) = self.recall()", "x, (weight, _) = self.saved[0]", "(?!forward does)"),
         ("ReLU", "return np.maximum(x, 0)", 'raise NotImplementedError("step 2")', "not written yet: step 2$"),
         ("ReLU", "np.maximum(x, 0)", "np.maximum(z, 0)", r"Nodes.py, line \d+: return .*NameError: name 'z' is not"),
         ("MSE", "(2 * grad / error.size) * error", "np.nan * error", ".*found nan.*15 of 15 entries are wrong"),
@@ -230,6 +256,82 @@ def test_errors_in_nodes_of_this_lab(node, old, new, words, check, of_this_lab):
     found = check(of_this_lab)
     assert re.match(words, found.pop(node))
     assert not any(found.values())
+
+
+ROWS = "for param, grad in zip(node.params, node.grad):\n                param -= lr * grad"
+REPLACED = "node.params = [param - lr * grad for param, grad in zip(node.params, node.grad)]"
+OF_TWO = """(Node):
+    def forward(self, output, target):
+        self.error = output - target
+        return np.mean(self.error ** 2)
+
+    def backward(self):
+        return 2 * self.error / self.error.size
+"""
+METHODS = COURSE["BaseNode"].partition("    def forward")[2]  # those that call cal and backcal
+CAL_ALONE = (
+    (METHODS, "_(self): pass"),
+    ("node.forward(X)", "node.cal(X)"),
+    ("node.backward(grad)", "node.backcal(grad)"),
+)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("        return grad\n", "")],
+        [(ROWS, REPLACED)],
+        [('name="", *params', "name, *params")],
+        CAL_ALONE,
+        [(COURSE["Nodes"].partition("class MSE")[2], OF_TWO)],
+        [("np.clip(X, 0, None)", "np.where(X > 0, X, 0)")],
+        [
+            ("self.cache.append(X)\n        return np.clip", "self.mask = (X > 0, [X])\n        return np.clip"),
+            ("grad * (self.cache[-1] > 0)", "grad * self.mask[0]"),
+        ],
+    ],
+)
+def test_other_right_nodes_pass(changes, check, of_the_course):
+    for old, new in changes:
+        change(of_the_course, old, new, next(f"{file}.py" for file in COURSE if old in COURSE[file]))
+    assert not any(check(of_the_course).values())
+
+
+def test_linear_that_computes_with_other_arrays(check, of_the_course):
+    """With those of params under another name, which is right unless a step replaces those of params."""
+    change(of_the_course, "np.zeros((1, outdim)))", "np.zeros((1, outdim)))\n        self.W = weight")
+    change(of_the_course, "return X @ self.params[0] +", "return X @ self.W +")
+    assert not any(check(of_the_course).values())
+    change(of_the_course, ROWS, REPLACED, "BaseGraph.py")
+    assert "arrays that are not those in params" in check(of_the_course)["graph"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "note"),
+    [
+        (
+            "0.5 + 0.5 * np.tanh(0.5 * x)",
+            "np.exp(x) / (1 + np.exp(x))",
+            "Sigmoid: at x = .* gives nan or inf",
+        ),
+        ("0.5 + 0.5 * np.tanh(0.5 * x)", "1 / (1 + np.exp(-x))", "Sigmoid: at x = -1000 exp overflows"),
+        ("return np.maximum(x, 0)", "return x * np.where(x > 0, 1.0, 0.0)", "ReLU: forward: float64"),
+        ("return x @ weight + bias", "return x @ weight + bias + np.zeros(1)", "Linear: forward: float64"),
+    ],
+)
+def test_notes(old, new, note, check, of_this_lab):
+    assert not any(check(of_this_lab).values()) and not check.notes
+    change(of_this_lab, old, new)
+    assert not any(check(of_this_lab).values()) and re.match(note, check.notes)
+
+
+def test_what_does_not_end(check, of_the_course, capsys, monkeypatch):
+    monkeypatch.setattr(check_gradients, "LONGEST", 1)
+    change(of_the_course, "return np.clip(X, 0, None)", "while True: pass")
+    assert re.search(r"line \d+: while True: pass It does not end: .* 1 seconds", check(of_the_course)["ReLU"])
+    change(of_the_course, "while True: pass", "raise KeyboardInterrupt")
+    with pytest.raises(SystemExit, match="130"):
+        check_gradients.main([str(of_the_course)])
 
 
 def test_nodes_in_float32(check, of_the_course):
@@ -244,10 +346,14 @@ def test_nodes_in_float32(check, of_the_course):
 
 
 def test_what_cannot_be_imported(of_the_course, capsys):
-    change(of_the_course, "class relu(Node):", "class relu(Node)")
-    with pytest.raises(SystemExit, match="2"):
-        check_gradients.main([str(of_the_course)])
-    assert "cannot be imported: Nodes.py, line 19" in capsys.readouterr().err
+    for old, new, words in [
+        ("class relu(Node):", "class relu(Node)", "line 19"),
+        ("class relu(Node)", "exit()\nclass relu(Node):", "line 19: exit() It calls exit()"),
+    ]:
+        change(of_the_course, old, new)
+        with pytest.raises(SystemExit, match="2"):
+            check_gradients.main([str(of_the_course)])
+        assert f"cannot be imported: Nodes.py, {words}" in capsys.readouterr().err
     shutil.rmtree(of_the_course / "autograd")
     assert "found no autograd/Nodes.py in it" in fails(check_gradients, [of_the_course], capsys)
 

@@ -1,3 +1,4 @@
+import copy
 import hashlib
 import io
 import itertools
@@ -122,7 +123,7 @@ BACK = node(Linear, np.ones((5, 12), np.float32), np.zeros(12, np.float32))
         ({"image_size": [2, 0]}, "its image size is [2, 0], expected [width, height]"),
         ({"image_size": [2, 2, 1]}, "its image size is"),
         ({"image_size": [2**16, 2]}, "its image size is"),
-        ({"image_size": [3, 3]}, "a Linear has [(12, 5), (5,)], expected 27 inputs"),
+        ({"image_size": [3, 3]}, "its model takes 12 numbers, an image of its size has 27"),
         ({"encoding_dim": True}, "its encoding_dim is no whole number"),
         ({"encoding_dim": 0}, "its encoding_dim is no whole number"),
         ({"epoch": 0}, "its epoch is no whole number"),
@@ -136,13 +137,16 @@ BACK = node(Linear, np.ones((5, 12), np.float32), np.zeros(12, np.float32))
         ({"data": {"root": "a", "fingerprint": 0}}, "its data root or fingerprint is no plain text"),
         ({"model": None}, "its model is no BaseGraph"),
         ([node(Linear, WEIGHT, BIAS), Sigmoid()], "its model gives 5 numbers, an image of its size has 12"),
-        ([node(Linear, WEIGHT, BIAS)] * 2, "a Linear has [(12, 5), (5,)], expected 5 inputs"),
-        ([node(Linear, WEIGHT, BIAS[:4]), BACK], "expected 12 inputs"),
+        ([node(Linear, WEIGHT, BIAS)] * 2, "Linear expects x of shape (N, 12), found (1, 5)"),
+        ([node(Linear, WEIGHT, BIAS[:4]), BACK], "broadcast"),
+        ([node(Linear, WEIGHT, np.ones((9, 1), np.float32)), BACK], "the bias of a Linear is no row of numbers"),
+        ([node(Linear, WEIGHT[:, :0], BIAS[:0]), BACK], "its weights are not all finite numbers"),
+        ([Sigmoid()], "its model takes 0 numbers, an image of its size has 12"),
         ([node(Linear, WEIGHT * np.inf, BIAS), BACK], "its weights are not all finite numbers"),
         ([node(Linear, WEIGHT, BIAS * np.nan), BACK], "its weights are not all finite numbers"),
         ([node(Linear, np.array([None]), BIAS), BACK], ""),
         ([node(Linear, WEIGHT.astype(int), BIAS), BACK], ""),
-        ([node(ReLU, BIAS)], "its model holds a ReLU, or one with parameters"),
+        ([node(ReLU, BIAS)], "its model takes 5 numbers"),
         ([BaseGraph([])], ""),
     ],
 )
@@ -177,6 +181,7 @@ HOSTILE = {
     ),
     "a dotted name": lambda _: b"\x80\x04\x8c\x0eautograd.Nodes\x8c\x0enp.os.system.x\x93.",
     "another class of autograd": lambda _: pickle.dumps(make(model=BaseGraph([MSE()])), protocol=4),
+    "what autograd.Nodes imports": lambda _: b"cautograd.Nodes\nBaseNode\n)\x81.",
     "a class of NumPy": lambda _: pickle.dumps(make(settings=np.random.default_rng(0)), protocol=4),
     "bytes as addresses of objects": lambda _: pickle.dumps(make(), protocol=4).replace(b"\x8c\x02f4", b"\x8c\x02O8"),
     "a huge array": lambda _: b"cnumpy\nndarray\n((I1000000\nI1000000\nttR.",
@@ -340,7 +345,7 @@ def mlp():
     for node in linears:
         node.params[1] += rng.standard_normal(node.params[1].shape, np.float32)
     first, middle, third, last = linears
-    graph = BaseGraph([first, ReLU(), middle, third, ReLU(), last, Sigmoid()])
+    graph = BaseGraph([first, ReLU(), middle, ReLU(), third, ReLU(), last, Sigmoid()])
     return MLPAutoencoder(graph, 2, (3, 2)), [node.params for node in linears]
 
 
@@ -355,7 +360,7 @@ def test_the_mlp_as_a_module(mlp):
     model, params = mlp
     assert (model.name, model.encoding_dim, model.image_size) == ("MLPAE", 2, (3, 2))
     images = torch.rand(5, 3, 2, 3)
-    expected = expected_of(images.flatten(1).numpy(), params, [1, 0, 1, 0])
+    expected = expected_of(images.flatten(1).numpy(), params, [1, 1, 1, 0])
     for found in model(images), model.reconstruct(images):
         assert found.shape == images.shape and found.dtype == torch.float32
         np.testing.assert_allclose(found.flatten(1), expected, rtol=1e-4)
@@ -378,8 +383,27 @@ def test_the_state_dict_of_the_mlp_shares_the_memory_of_its_graph(mlp):
         np.testing.assert_array_equal(array, value)
         array += 1
     assert all(torch.equal(value, before[name] + 1) for name, value in model.state_dict().items())
+    for other in before | {"7": before["0"]}, {"0": before["0"]}:
+        with pytest.raises(ValueError, match="found parameters of shapes"):
+            model.load_state_dict(other)
     model.load_state_dict(before)
     np.testing.assert_array_equal(params[3][1], before["7"])
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_the_state_dict_of_the_mlp_is_that_of_the_moment(mlp, duplicate):
+    """Also where the parameters have been replaced by others, and of a copy."""
+    model, _ = mlp
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for node in model.graph:
+        node.params = [np.asfortranarray(2 * param, np.float64) for param in node.params]
+    twin, images = duplicate(model), torch.rand(2, 3, 2, 3)
+    assert all(torch.equal(value, 2 * before[name].double()) for name, value in twin.state_dict().items())
+    assert twin.graph[0].params[0].flags.f_contiguous and torch.equal(twin(images), model(images))
+    assert twin(images).dtype == torch.float32
+    twin.load_state_dict(before)
+    assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())
+    assert not torch.equal(twin(images), model(images))
 
 
 def test_a_changed_byte_in_the_weights_is_noticed(tmp_path):

@@ -1,6 +1,7 @@
 """Trainings that are cut off, and what is left of them."""
 
 import os
+import pickle
 import random
 import resource
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, fails, without_notices
@@ -16,7 +18,10 @@ from filelock import FileLock
 from PIL import Image
 
 import MLPAE_train_script
+import random_generation
 import train_script
+import visualization
+from autograd import BaseGraph, BaseNode, Nodes
 from data_processor import read_flowers
 from generative import train_DDPM, train_GAN
 from lab import training_run
@@ -140,6 +145,58 @@ def test_stopped_and_resumed_it_ends_with_the_same_bytes(name, flags, tmp_path, 
     train(name, *flags, "--resume")
     assert "Resumed after epoch 2\nEpoch: 3, " in capsys.readouterr().out
     assert what_is_left(tmp_path, name) == expected
+
+
+class Linear(BaseNode):
+    """A student's: with more than its parameters, and these under other names as well, with which it computes."""
+
+    def __init__(self, in_dim, out_dim, rng=None):
+        self.in_dim, self.kept, self.function = in_dim, [], lambda x: x @ self.W + self.b
+        self.W, self.b = (rng or np.random.default_rng()).normal(0, 0.1, (in_dim, out_dim)), np.zeros((1, out_dim))
+        self.params = [self.W, self.b]
+
+    def forward(self, x):
+        assert x.shape[1] == self.in_dim
+        self.kept = (x, [x.shape])
+        return self.function(x)
+
+    def backward(self, grad):
+        self.grads = [self.kept[0].T @ grad, grad.sum(0, keepdims=True)]
+        return grad @ self.W.T
+
+
+def step(graph, lr):
+    """A student's: it replaces parameters, and the graph keeps what no file can hold."""
+    graph.kept = lambda: lr
+    for node in graph:
+        node.params = tuple(param - np.float64(lr) * grad for param, grad in zip(node.params, node.grads, strict=True))
+
+
+@pytest.mark.parametrize("part", ["Linear", "optimstep"])
+def test_a_students_part_1_is_trained_resumed_and_drawn(part, flags, tmp_path, monkeypatch):
+    if part == "Linear":
+        monkeypatch.setattr(Linear, "__module__", "autograd.Nodes")
+        monkeypatch.setattr(Nodes, "Linear", Linear)
+        monkeypatch.setattr(MLPAE_train_script, "Linear", Linear)
+    else:
+        monkeypatch.setattr(BaseGraph, "optimstep", step)
+    flags += ["--epochs", 4, "--lr", 1]
+    train("MLPAE", *flags)
+    expected = what_is_left(tmp_path, "MLPAE")
+    start_again(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        patch.setattr(training_run, "save_values", stopping(save_values, 2))
+        train("MLPAE", *flags)
+    train("MLPAE", *flags, "--resume")
+    assert what_is_left(tmp_path, "MLPAE") == expected and b"kept" not in expected[0]
+    places = ["--model", "MLPAE", "--model-dir", str(tmp_path / "models"), "--vis-dir", str(tmp_path)]
+    visualization.main(places)
+    random_generation.main(places)
+    model, in_plain_python = load_checkpoint(tmp_path / "models", "MLPAE")["model"], pickle.loads(expected[0])
+    images, _ = read_flowers(flags[3], 8, 8).split(0)[1][:]
+    assert (model(images) - images).square().mean().item() == pytest.approx(in_plain_python["valid_loss"])
+    x = images.flatten(1).numpy()
+    np.testing.assert_array_equal(in_plain_python["model"].forward(x), model.graph.forward(x))
 
 
 def test_a_finished_training_has_nothing_to_resume(flags, tmp_path, capsys):

@@ -9,7 +9,8 @@ import pytest
 from conftest import ROOT, fails, run
 
 from teaching import make_handout
-from teaching.make_handout import FILES, FOLDERS, GAPS, PAGES, find, take_out
+from teaching.gaps import FILES, GAPS, GRADIENTS, find, handed_out, take_out
+from teaching.make_handout import FOLDERS, PAGES
 
 EVERY_GAP = [(step, file, gap) for step, files in GAPS.items() for file, gaps in files.items() for gap in gaps]
 BY_FILE = {file: [(step, gap) for step, each, gap in EVERY_GAP if each == file] for _, file, _ in EVERY_GAP}
@@ -34,12 +35,12 @@ def test_files_of_the_handout(handout):
     assert BY_FILE.keys() <= found and not any(name.startswith(("teaching/", "tests/", "models/B")) for name in found)
     for page in PAGES.values():
         for link in re.findall(r"\]\((?!https?://|#)(.*?)\)", source(handout, page)):
-            assert (handout / link).exists(), link
+            assert ((handout / page).parent / link.partition("#")[0]).exists(), link
 
 
 @pytest.mark.parametrize("file", BY_FILE)
 def test_every_part_is_taken_out_and_nothing_else(file, handout):
-    """With the solution's own code in the place of each part, it is the solution, to the byte."""
+    """With the solution's own code in the place of each part, it is the solution, to the byte, but for gradients."""
     text = source(handout, file)
     solution = source(ROOT, file).splitlines(keepends=True)
     parts = [(step, *part) for step, gap in BY_FILE[file] for part in find(source(ROOT, file), gap)]
@@ -51,7 +52,27 @@ def test_every_part_is_taken_out_and_nothing_else(file, handout):
         body = "".join(solution[first : part[-1].end_lineno])
         text, count = re.subn(line, lambda _, body=body: body, text, count=1, flags=re.MULTILINE)
         assert count == 1
-    assert text == source(ROOT, file)
+    assert text == re.sub(GRADIENTS, "", source(ROOT, file)) and handed_out(file) == source(handout, file)
+
+
+def test_docstrings_of_the_nodes_lose_the_gradients_alone(handout):
+    """And what they say of the gradients is nowhere else."""
+
+    def docstrings(folder):
+        nodes = [node for node in ast.parse(source(folder, "autograd/Nodes.py")).body if isinstance(node, ast.ClassDef)]
+        return [line for node in nodes for line in ast.get_docstring(node).splitlines()]
+
+    gone = [line.split(" = ") for line in docstrings(ROOT) if line not in docstrings(handout)]
+    assert [name for name, _ in gone] == ["dL/dW", "dL/db", "dL/dx", "dL/dx", "dL/dx", "dL/doutput"]
+    assert "y = x W + b" in docstrings(handout)
+    for path in handout.rglob("*.*"):
+        assert not [equation for _, equation in gone if path.is_file() and equation in path.read_text("utf-8")], path
+
+
+@pytest.mark.parametrize("name", ["teaching/checks.py", "README.md", "autograd", "lab/../train_script.py"])
+def test_a_file_that_is_not_handed_out(name):
+    with pytest.raises(FileNotFoundError, match="not among"):
+        handed_out(name)
 
 
 def statements(code):

@@ -9,6 +9,8 @@ import types
 
 import pytest
 from conftest import ROOT, unix
+from markdown_it import MarkdownIt
+from markdown_it.tree import SyntaxTreeNode
 
 NAMES = ["README", "docs/pictures", "docs/results", "docs/training", "docs/teachers", "docs/trouble", "docs/tasks"]
 PAGES = {
@@ -46,6 +48,8 @@ def test_both_languages_have_the_same_code_and_pictures(name):
     assert pictures[0] == pictures[1]
     figures = [re.findall(r"\d\.\d{3,4}\b", page) for page in (first, second)]
     assert figures[0] == figures[1]
+    items = [re.findall(r"^ *(\d+\.|-) ", page, re.MULTILINE) for page in (first, second)]
+    assert items[0] == items[1]
 
 
 def anchors_of(page):
@@ -64,6 +68,42 @@ def test_links_lead_somewhere(name):
         assert not place or path.exists(), link
         if anchor:
             assert anchor in (anchors_of(path.read_text(encoding="utf-8")) if place else anchors_of(page)), link
+
+
+def misread(page):
+    """What a line that begins with a number, as a wrapped one may, has made of the lists; and details left open."""
+    found = []
+    for node in SyntaxTreeNode(MarkdownIt().enable("table").parse(page)).walk():
+        if node.type == "ordered_list":
+            found += [f"{item.info} for {i}" for i, item in enumerate(node.children, 1) if item.info != str(i)]
+            before = node.previous_sibling
+            if before and before.type == "paragraph" and before.map[1] == node.map[0]:
+                found.append(f"a list in the paragraph of line {node.map[0]}")
+        elif node.type == "inline":
+            found += re.findall(r"^\s*\d+[.)]\s.*", node.content, re.MULTILINE)
+        elif node.type == "html_block" and node.content.count("<details>") != node.content.count("</details>"):
+            found.append(node.content)
+    return found
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md")], ids=lambda page: page.name)
+def test_no_line_is_taken_for_an_item_of_a_list(page):
+    assert misread(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_line_that_is_taken_for_an_item_is_found():
+    page = "1. By 3. Then\n   <details>\n   2\n   </details>\n2. Add.\n"
+    assert misread(page) == []
+    for line in "3.", "   3.", "   3)", "1.", "   1.", "2.":
+        assert misread(page.replace("3.", f"\n{line}"))
+    for right, wrong in [
+        ("2. A", "3. A"),
+        ("1. B", "2. B"),
+        ("1. B", "So:\n1. B"),
+        ("   </", "</"),
+        ("</details>", ""),
+    ]:
+        assert misread(page.replace(right, wrong))
 
 
 def test_every_file_has_its_place_on_the_page():

@@ -1,6 +1,7 @@
 """The training scripts, and the pictures after them, as their users run them; resuming is in test_interruptions.py."""
 
 import csv
+import itertools
 import os
 import re
 import shlex
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import MODULES, ROOT, SCRIPTS, fails, pixels_of, run, run_script, without_notices
@@ -16,13 +18,15 @@ import MLPAE_train_script
 import random_generation
 import train_script
 import visualization
-from autograd import Linear
+from autograd import Linear, ReLU
 from data_processor import create_flower_dataloaders
 from generative import train_DDPM, train_GAN
 from lab import defaults
 from lab.checkpoint import checkpoint_path, load_checkpoint
+from lab.command_line import say_what_is_next
 from lab.defaults import BY_CLASS, MODELS
 from lab.photos import fingerprint
+from lab.training_run import TrainingRun
 
 TRAININGS = {name: (train_script, ["--model", name]) for name in MODELS}
 TRAININGS |= {"MLPAE": (MLPAE_train_script, []), "GAN": (train_GAN, []), "DDPM": (train_DDPM, [])}
@@ -135,10 +139,82 @@ def test_a_loss_that_is_no_number_stops_the_training(function, loss, folders, mo
     real = getattr(MLPAE_train_script, function)
     epochs = iter([real, lambda *_: loss])
     monkeypatch.setattr(MLPAE_train_script, function, lambda *args: next(epochs)(*args))
-    with pytest.raises(SystemExit, match="no longer a number in epoch 2; lower --lr, now 8"):
-        MLPAE_train_script.main([*map(str, folders), "--image-size", "8", "--epochs", "9"])
+    error = stopped(folders, capsys, "--epochs", "9")
+    assert "Stopped: loss no longer a number in epoch 2; lower --lr, now 8\n" in error
     assert load_checkpoint(tmp_path / "models", "MLPAE")["epoch"] == 1
     assert f"{loss:.4f}" in (tmp_path / "log" / "log_MLPAE.txt").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")  # numbers become too large
+def test_outputs_that_are_not_between_0_and_1(folders, monkeypatch, capsys):
+    build = MLPAE_train_script.build_autoencoder
+    monkeypatch.setattr(MLPAE_train_script, "build_autoencoder", lambda *arguments: build(*arguments)[:-1])
+    first, last = stopped(folders, capsys, lines=2).splitlines()
+    assert re.fullmatch(r"Outputs of the model: found -.* to .*, expected 0 to 1; is there a Sigmoid .*\?", first)
+    assert re.search(r"loss no longer a number in epoch \d+; is there a Sigmoid at its end\?$", last)
+
+
+def stopped(folders, capsys, *flags, lines=1):
+    """What is on stderr after a training of Part 2 that ends in an error, the last line."""
+    with pytest.raises(SystemExit, match="2"):
+        MLPAE_train_script.main([*map(str, folders), "--image-size", "8", *flags])
+    err = without_notices(capsys.readouterr().err)
+    assert err.count("\n") == lines and ": error: " in err.splitlines()[-1]
+    return err
+
+
+LOG, SAVE_BEST = "run.log(epoch, train_loss, valid_loss)", "run.save_best(autoencoder, epoch, train_loss, valid_loss)"
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "words"),
+    [
+        ("log", lambda epoch, train, valid: (0.25, valid, epoch), f"{LOG}: found 0.25 as epoch, expected 1"),
+        ("log", lambda epoch, train, valid: (epoch, None, valid), f"{LOG}: train_one_epoch returned nothing, expected"),
+        ("log", lambda epoch, train, _: (epoch, train, {"a": 1}), f"{LOG}: validate returned {{'a': 1}}, expected the"),
+        ("log", lambda epoch, train, _: (epoch, train), f"{LOG}: missing 1 required positional argument: 'valid_loss'"),
+        ("save_best", lambda model, *rest: (model.graph, *rest), f"{SAVE_BEST}: found a BaseGraph, expected the MLPA"),
+        ("save_best", lambda model, epoch, *losses: (model, *losses, epoch), " as epoch, expected 1"),
+        ("save_best", lambda model, *_: (model,), f"{SAVE_BEST}: missing 3 required positional arguments: 'epoch', "),
+    ],
+)
+def test_a_wrong_call_in_the_loop_is_told_in_its_terms(method, wrong, words, folders, monkeypatch, capsys):
+    real = getattr(TrainingRun, method)
+    monkeypatch.setattr(TrainingRun, method, lambda run, *arguments: real(run, *wrong(*arguments)))
+    assert words in stopped(folders, capsys)
+
+
+class Times(ReLU):
+    """It needs a number that is not among its params."""
+
+    def __init__(self, factor=1):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return super().forward(self.factor * x)
+
+
+@pytest.mark.parametrize(
+    ("module", "factor", "words"),
+    [("autograd.Nodes", 2, "(it gives other outputs)"), ("__main__", 1, "(it asks for __main__.Times, ")],
+)
+def test_a_model_that_its_file_cannot_hold_is_noticed_at_once(module, factor, words, folders, monkeypatch, capsys):
+    monkeypatch.setattr(Times, "__module__", module)
+    monkeypatch.setattr(sys.modules[module], "Times", Times, raising=False)
+    monkeypatch.setattr(MLPAE_train_script, "ReLU", lambda: Times(factor))
+    assert words in stopped(folders, capsys)
+
+
+def test_early_stopping_that_did_not_wait_and_losses_of_numpy(folders, monkeypatch, tmp_path):
+    monkeypatch.setattr(MLPAE_train_script, "validate", lambda *_: np.float32(0.5))
+    epochs = TrainingRun.epochs
+    for number, waited in (3, "2 epochs"), (2, "1 epoch"):
+        monkeypatch.setattr(TrainingRun, "epochs", lambda run, n=number: itertools.islice(epochs(run), n))
+        log, _ = train("MLPAE", folders, "--epochs", 9)
+        assert f"\nStopped early: no better model in {waited}; --patience is 20\nBest epoch: 1, " in log
+    assert "Resumed after epoch 2\n" in train("MLPAE", folders, "--epochs", 9, "--resume")[0]
+    assert load_checkpoint(tmp_path / "models", "MLPAE")["valid_loss"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -271,6 +347,7 @@ def test_progress_bars_on_a_terminal_unless_quiet(folders, shown_on_terminal, tm
         terminal = shown_on_terminal(train_script.main, [*flags, *more])
         for description, count in ("Reading photos", "0/20"), ("Training AE", "1/2"), ("Training AE", "2/2"):
             assert (re.search(rf"{description}: .*{count} ", terminal) is not None) is bars
+        assert (re.search(r" 2/2 .*, Train Loss: \S+, Valid Loss: ", terminal) is not None) is bars
     assert "quiet" not in load_checkpoint(tmp_path / "models", "AE")["settings"]
 
 
@@ -314,14 +391,23 @@ def test_every_script_says_what_it_wrote_and_what_comes_next(folders, tmp_path, 
     look, sample = "visualization.py --model", "random_generation.py --model"
     for script, arguments, written, following in (
         (MLPAE_train_script, flags, losses, f"{look} MLPAE"),
-        (visualization, ["--model", "MLPAE"], pictures, f"{sample} MLPAE"),
-        (random_generation, ["--model", "MLPAE"], ["vis/random_images_MLPAE.png"], "-m generative.sample_quality"),
+        (visualization, ["--model", "MLPAE"], pictures, ""),  # Part 2 samples nothing
+        (random_generation, ["--model", "MLPAE"], ["vis/random_images_MLPAE.png"], ""),
         (train_script, ["--model", "AE", *flags, *elsewhere], others, f"{look} AE {shlex.join(elsewhere)}"),
         (visualization, ["--model", "AE", *elsewhere], ["vis/loss_AE.png"], f"{sample} AE {shlex.join(elsewhere[:2])}"),
     ):
         script.main(arguments)
+        out, err = capsys.readouterr()
+        summary = "".join(out.partition("Best epoch")[1:])  # of a training: the log is not on the terminal
         wrote = "".join(f"Wrote {path}\n" for path in written)
-        assert capsys.readouterr().err.endswith(f"{wrote}Next: python {following}\n")
+        following = f"Next: python {shlex.quote(str(ROOT))}/{following}\n" if following else ""
+        assert f"\n{err}".endswith(f"\n{summary}{wrote}{following}")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    MLPAE_train_script.main(flags)
+    assert "Best epoch" not in capsys.readouterr().err
+    monkeypatch.chdir(ROOT)
+    say_what_is_next([], "visualization.py", "--model AE")
+    assert capsys.readouterr().err == "Next: python visualization.py --model AE\n"
 
 
 # On the real photos: FLOWERS=folder python -m pytest
