@@ -29,18 +29,14 @@ from lab.command_line import Parser, log, progress
 from lab.errors import UserError, one_line, one_line_errors
 from lab.files import atomic_write
 from lab.photos import photos_or_drawn
-from teaching.checks import CODE, POINTS, Check, Photos, checks_of, points_of
+from teaching.checks import POINTS, Check, Photos, checks_of, points_of
 from teaching.fence import Student, fence
 from teaching.gaps import LAB, handed_out
 from teaching.student_side import source
-from teaching.submission import LARGEST, Submission
+from teaching.submission import ASKED, LARGEST, Submission
 
 AT_ONCE = 2  # hand-ins; each has a process of its own
-COMPARED = [*itertools.chain(*CODE.values())] + [
-    f"{folder}_{name}.{ending}"
-    for folder, endings in (("models/BestModel", ("pkl", "pth", "pth")), ("log/train", ("txt",) * 3))
-    for name, ending in zip(("MLPAE", "AE", "VAE"), endings, strict=True)
-]
+COMPARED = [file for file in ASKED if not file.endswith(".png")]
 SHORTEST = 200  # characters of code: shorter files may be equal by chance
 
 

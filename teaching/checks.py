@@ -27,17 +27,11 @@ from teaching.logs import best, counted, read_log
 from teaching.models import MLP, SIZE, Network, VarNetwork
 from teaching.pictures import look_at_picture
 from teaching.student_side import source
-from teaching.submission import LARGEST_TEXT, Submission
+from teaching.submission import CODE, LARGEST_TEXT, RESULTS, Submission
 
 POINTS = {"Part 1": 12.5, "Part 2": 12.5, "Part 3": 7.5, "Part 4": 7.5}
 MODELS: list[type[MLP]] = [MLP, Network, VarNetwork]  # of Parts 2 to 4; the last two are optional
 EPOCHS = {"MLPAE": None, "AE": 15, "VAE": 20}  # within which the losses are to be reached; None: no limit
-CODE = {
-    "Part 1": ["autograd/BaseGraph.py", "autograd/Nodes.py"],
-    "Part 2": ["MLPAE_train_script.py"],
-    "Part 3": ["Autoencoder.py", "train_script.py", "random_generation.py"],
-    "Part 4": ["VarAutoencoder.py"],
-}
 # Without a result, also where the answers of the student's side make no sense.
 NO_RESULT = (StudentError, Wrong, ArithmeticError, LookupError, TypeError, ValueError)
 
@@ -86,11 +80,8 @@ def checks_of(
     seen: dict[str, str] = {}
     for model in MODELS:
         part, name = model.part, model.name
-        file, log = f"models/BestModel_{name}.{'pkl' if model is MLP else 'pth'}", f"log/train_{name}.txt"
-        pictures = [f"vis/{which}_{name}.png" for which in ("train", "valid", "random_images")]
-        if model is MLP:
-            del pictures[-1]
-        elif not any(map(submission.find, [file, log, *pictures])):
+        file, log, *pictures = RESULTS[name]
+        if model is not MLP and not any(map(submission.find, RESULTS[name])):
             yield Check(part, "optional", "not handed in", "-")
             continue
         yield from _code(part, submission, student, handed_out)

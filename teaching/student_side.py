@@ -202,6 +202,7 @@ class Network:
     def steps(self, x: np.ndarray) -> list[Any]:
         """Images (N, 3, H, W) -> the operations on the way, each with the shape of its result without N. No other size
         may be N."""
+        import torch
         from torch.utils._python_dispatch import TorchDispatchMode
 
         found: list[Any] = []
@@ -209,7 +210,8 @@ class Network:
         class Recorded(TorchDispatchMode):
             def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 result = function(*args, **(kwargs or {}))
-                shapes = [list(part.shape) for part in (result if isinstance(result, tuple | list) else [result])]
+                parts = result if isinstance(result, tuple | list) else [result]
+                shapes = [list(part.shape) for part in parts if torch.is_tensor(part)]
                 found.extend([function.__name__, shape[1:]] for shape in shapes if shape[:1] == [len(x)])
                 return result
 
@@ -217,10 +219,10 @@ class Network:
             self.model(self.torch.from_numpy(x))
         return found
 
-    def decode(self, z: np.ndarray) -> np.ndarray:
-        """Latent vectors (N, encoding_dim) -> images."""
-        decode = getattr(self.model, "decode", None) or self.model.decoder
-        return decode(self.torch.from_numpy(z)).numpy()
+    def decode(self, name: str, z: np.ndarray) -> np.ndarray | None:
+        """Latent vectors (N, encoding_dim) -> images, by the model's ``decode`` or ``decoder``; None if it has none."""
+        decode = getattr(self.model, name, None)
+        return decode and decode(self.torch.from_numpy(z)).numpy()
 
     def sample(self, n: int) -> list[Any]:
         """The latent vectors that ``random_images`` of random_generation.py decodes, and its n images."""

@@ -20,10 +20,10 @@ from PIL import Image
 from lab.defaults import REQUIRED_LOSSES
 from lab.errors import UserError
 from teaching import check_submission, fence
-from teaching.checks import CODE, MODELS, Check, Photos, points_of
+from teaching.checks import MODELS, Check, Photos, points_of
 from teaching.fence import Student
 from teaching.gaps import handed_out
-from teaching.submission import Submission
+from teaching.submission import CODE, Submission
 
 try:
     FENCE = fence.fence()
