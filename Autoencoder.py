@@ -57,10 +57,11 @@ class Autoencoder(nn.Module):
             nn.ConvTranspose2d(32, 3, 4, stride=2, padding=1),
             nn.Sigmoid(),
         )
-        for layer in [*self.encoder, *self.decoder]:
-            if hasattr(layer, "weight"):
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu"))
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W), both in [0, 1]."""

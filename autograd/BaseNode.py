@@ -10,7 +10,7 @@ class BaseNode:
     """One step of a computation, y = f(x, parameters), and its derivative.
 
     Attributes:
-        params: the arrays that training changes, in place.
+        params: the arrays that training changes.
         grads: dL/dparam for each of ``params``, in the same order and shapes; empty until ``backward``.
 
     L is the loss at the end of the graph. ``forward`` saves what the derivative needs; ``backward`` uses what the

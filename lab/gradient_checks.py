@@ -61,6 +61,8 @@ def check_activation(
     of_y = [(function(-x), "the sign of x"), (np.exp(-x), "1 / (1 + ...) is missing")]
     compare("forward", nodes.forward(node, x), function(x), of_y)
     check_backward(nodes, node, x, grad, lambda: function(x), {}, reasons(x, grad))
+    if nodes.params(node) or nodes.grads(node):  # without these attributes, which super().__init__() makes, it is Wrong
+        raise Wrong("found parameters or gradients of parameters, expected empty lists")
     return notes_in_float32(nodes, node, grad, x)
 
 

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from lab.checkpoint import CheckpointError, checkpoint_in, checkpoint_path, save_checkpoint, save_values, values_in
 from lab.command_line import folder_flags, log, progress, say_what_is_next
-from lab.defaults import BY_CLASS, required_losses
+from lab.defaults import BY_CLASS, REQUIRED_LOSSES, required_losses
 from lab.errors import UserError, in_lines
 from lab.files import atomic_write, keep_previous, prepare_folder, previous_path, remove_unfinished
 from lab.generation import draw_samples, generate, labels_in_proportion
@@ -67,7 +67,8 @@ class TrainingRun:
         self.finished = False  # no epoch is left, or early stopping
         self._saved_epochs = 0
         self._validation = validation.dataset
-        self._advice = f"lower --lr, now {args.lr:g}"  # where a loss is no number
+        errors = "errors in the nodes (python check_gradients.py)" if name == "MLPAE" else "errors in the loss"
+        self._advice = f"look for {errors}, or lower --lr, now {args.lr:g}"  # where a loss is no number
         model, others = "autoencoder" if name == "MLPAE" else "model", "epoch, train_loss, valid_loss"
         self._calls = {"log": f"run.log({others})", "save_best": f"run.save_best({model}, {others})"}
 
@@ -92,7 +93,7 @@ class TrainingRun:
         with self._stack:
             if error_type is None:
                 if not self.best:
-                    raise RuntimeError("no model was saved: call run.save_best when an epoch is the best so far")
+                    raise UserError("no model was saved: call run.save_best when an epoch is the best so far")
                 self.finished = True
                 self._save_epoch()
                 for line in self._summary():
@@ -118,7 +119,7 @@ class TrainingRun:
                 part.set_epoch(epoch)
             yield epoch
             if len(self.history) < epoch:
-                raise RuntimeError(f"epoch {epoch} was not logged: call run.log in each epoch")
+                raise UserError(f"epoch {epoch} was not logged: call run.log in each epoch")
             self._save_epoch()
 
     def log(self, epoch: int, train_loss: float, valid_loss: float, terms: dict[str, float] | None = None) -> None:
@@ -177,8 +178,8 @@ class TrainingRun:
             "data": self.data,
         }
         save_checkpoint(checkpoint | self.best, self.model_path)
-        if first and self.name == "MLPAE":
-            self._read_again(model)
+        if first and hasattr(model, "reconstruct"):
+            self._look_at_saved(model)
 
     def _checked(self, method: str, epoch: int, epochs: list[int], *losses: Any) -> list[float]:
         """The losses as plain numbers, whatever the loop computes with; UserError if these or the epoch are wrong."""
@@ -204,18 +205,35 @@ class TrainingRun:
                 print(f"Outputs of the model: {found}; {self._advice}", file=sys.stderr)
         model.train()
 
-    def _read_again(self, model: Any) -> None:
-        """UserError unless the file holds the model: better after the first epoch than after the last."""
-        images, _ = self._validation[:4]
-        try:
-            again = checkpoint_in(self.model_path.read_bytes(), self.name)["model"].reconstruct(images)
-            same = torch.allclose(again, model.reconstruct(images), atol=1e-3)
-            wrong = "" if same else "it gives other outputs"
-        except Exception as error:  # of a student's node
-            wrong = textwrap.shorten(str(error), 300)
-        if wrong:
-            needs = "a node is a class in autograd/Nodes.py, made with no arguments but sizes, and uses its params"
-            raise UserError(f"{self.model_path}: the model cannot be loaded from it ({wrong}); {needs}")
+    def _look_at_saved(self, model: Any) -> None:
+        """Says on stderr if the validation loss is far below what the model computes. UserError if Part 2's file does
+        not hold the model: better after the first epoch than after the last."""
+        images, _ = self._validation[:]
+        mode = model.training
+        outputs = model.eval().reconstruct(images)
+        model.train(mode)
+        error = float(torch.mean((outputs - images) ** 2))
+        if self.name == "VAE":  # the sum for 16 images, to which the KL divergence is added
+            error *= 16 * images[0].numel()
+        if self.name in REQUIRED_LOSSES and self.best_loss < error / 2:
+            of = (
+                f"for 16 images, the squared errors alone are {error:.4g}"
+                if self.name == "VAE"
+                else f"it is {error:.4g}"
+            )
+            found = (
+                f"validate returned {self.best_loss:.4g} as the mean loss over the images; by the model that was saved"
+            )
+            print(in_lines(f"{found}, {of}. Does it weight each batch by its size?"), file=sys.stderr)
+        if self.name == "MLPAE" and math.isfinite(error):
+            try:
+                again = checkpoint_in(self.model_path.read_bytes(), self.name)["model"].reconstruct(images)
+                wrong = "" if torch.allclose(again, outputs, atol=1e-3) else "it gives other outputs"
+            except Exception as reason:  # of a student's node
+                wrong = textwrap.shorten(str(reason), 300)
+            if wrong:
+                needs = "a node is a class in autograd/Nodes.py, made with no arguments but sizes, and uses its params"
+                raise UserError(f"{self.model_path}: the model cannot be loaded from it ({wrong}); {needs}")
 
     def _lock(self, stack: ExitStack) -> None:
         """Keeps other trainings of this model out of its folders; the system frees the locks when the process ends."""
