@@ -169,11 +169,10 @@ def in_words(points: float | None) -> str:
 
 def print_summary(result: Result) -> None:
     """Prints the line of a hand-in in a class."""
-    wrong = [check for check in result.checks if check.mark == "NO"]
-    unsure = sum(check.mark == "?" for check in result.checks)
-    first = f"{wrong[0].asked}: {wrong[0].found}" if wrong else ""
+    wrong, unsure = ([check for check in result.checks if check.mark == mark] for mark in ("NO", "?"))
+    first = next((f"{check.asked}: {check.found}" for check in wrong + unsure), "")
     points = *map(in_words, result.points.values()), f"{result.total:g}"
-    print_line(result.place.name, [*points, len(wrong), unsure, first])
+    print_line(result.place.name, [*points, len(wrong), len(unsure), first])
 
 
 def print_line(name: str, columns: list[Any]) -> None:

@@ -76,7 +76,7 @@ def checks_of(
     for remark in submission.remarks:
         yield Check("Hand-in", "", remark, "-")
     yield from _code("Part 1", submission, student, handed_out)
-    yield from _gradients(student)
+    yield from _gradients(submission, student)
     seen: dict[str, str] = {}
     for model in MODELS:
         part, name = model.part, model.name
@@ -143,8 +143,10 @@ def _says_something(statement: ast.stmt) -> bool:
     return not isinstance(statement, ast.Pass) and not isinstance(getattr(statement, "value", None), ast.Constant)
 
 
-def _gradients(student: Student | None) -> Iterator[Check]:
+def _gradients(submission: Submission, student: Student | None) -> Iterator[Check]:
     """Part 1 against central differences."""
+    if not submission.find(CODE["Part 1"][-1]):
+        return
     if not student:
         yield Check("Part 1", "gradients", "not computed: --run does", "?")
         return

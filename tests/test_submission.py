@@ -293,6 +293,7 @@ def test_models_that_are_wrong_have_no_points(name, file, change, code, asked, m
     assert not points[part]
 
 
+@pytest.mark.slow
 @fenced
 @pytest.mark.parametrize(
     "code",
