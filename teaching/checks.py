@@ -24,7 +24,7 @@ from lab.student_code import Wrong
 from teaching.fence import Student, StudentError
 from teaching.gaps import gaps
 from teaching.logs import best, counted, read_log
-from teaching.models import MLP, SIZE, Network, VarNetwork
+from teaching.models import LEAST_ERROR, MLP, SIZE, Network, VarNetwork
 from teaching.pictures import look_at_picture
 from teaching.student_side import source
 from teaching.submission import CODE, LARGEST_TEXT, RESULTS, Submission
@@ -207,6 +207,8 @@ def _model(
         if mark == "NO" and any(some < limit for some in claimed):
             # Photos that are prepared in another way would explain it, and so would a log of another model.
             words, mark = f"{words}; by its log {min(claimed):.4g}", "?"
+        elif loss < LEAST_ERROR * (16 * 3 * SIZE * SIZE if name == "VAE" else 1):
+            words, mark = f"{words}; 64 numbers cannot hold so much", "?"
         yield Check(part, asked, words, mark)
     if logged and len(losses) == 2:
         agree = any(_agree(some, losses) for some in logged)

@@ -26,6 +26,7 @@ from teaching.student_side import NOBODY, decode, encode
 SECONDS, SECONDS_IN_ALL = 60, 300  # on the clock: of a call, and of all calls of a hand-in
 LONGEST = 100_000_000  # bytes of an answer
 INSIDE = "/hand-in"
+PACKAGES = [path for path in sys.path if path.endswith("-packages")]
 
 
 class StudentError(Exception):
@@ -45,20 +46,14 @@ def fence() -> list[str]:
                 return command
         why = " ".join(tried.stderr.split())[:200]
     found = f"--run: found no bubblewrap that works ({why}), expected one to fence the students' code in"
-    ways = (
-        "apt install bubblewrap, or give --run-unfenced on a machine that holds nothing of value, such as a container"
-    )
+    ways = "apt install bubblewrap, or give --run-unfenced on a machine that holds nothing of value, as a container"
     raise UserError(f"{found}; {ways}")
 
 
 def _places() -> list[str]:
     """What can be read in the sandbox: Python, its packages, and the two files that run there."""
-    system = [
-        path
-        for path in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")
-        if os.path.exists(path)
-    ]
-    python = [sys.prefix, sys.base_prefix, *(path for path in sys.path if path.endswith("-packages"))]
+    system = filter(os.path.exists, ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives"])
+    python = [sys.prefix, sys.base_prefix, *PACKAGES]
     files = [lab.student_code.__file__, student_side.__file__]
     options = ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for path in map(os.path.realpath, [*python, *files]):
@@ -100,12 +95,12 @@ class Student:
             try:
                 line = answer.result(seconds)
             except NotFinished:
-                line = b"..."
+                line = None
             finally:
                 self.left -= time.monotonic() - began
                 if not answer.done():
                     self.close()
-        if line == b"...":
+        if line is None:
             raise StudentError(f"not finished after {seconds:.0f} seconds")
         if not line.endswith(b"\n"):
             self.close()
@@ -136,9 +131,10 @@ class Student:
             place = INSIDE
             user = NOBODY if user == 0 and "--unshare-all" not in command else user
         environment = {"PATH": os.defpath, "HOME": "/tmp", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join(PACKAGES)
         for name, value in environment.items() if command else ():
             command += ["--setenv", name, value]
-        command += [sys.executable, "-IB", student_side.__file__, lab.student_code.__file__, place]
+        command += [sys.executable, "-sB", student_side.__file__, lab.student_code.__file__, place]
         command += [str(user), str(_threads_of(user))]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, **pipes, env=environment, start_new_session=True)

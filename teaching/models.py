@@ -17,6 +17,8 @@ SHAPES = [(32, 12, 12), (64, 6, 6), (128, 6, 6), (64,), (128, 6, 6), (64, 6, 6),
 BATCH = 500  # images sent at a time
 # Mean squared error of uniform noise: 1/12 if it is taken for its mean. 64 numbers cannot keep much more than that.
 LEAST_NOISE_ERROR = 0.04
+# Mean squared error of photos: the best linear method with 64 numbers has 0.0069.
+LEAST_ERROR = 0.003
 Found = tuple[str, str, str]
 
 

@@ -1,6 +1,6 @@
 """The student's side of a check that runs their code: it computes, and judges nothing.
 
-    python -I student_side.py STUDENT_CODE.py FOLDER
+    python student_side.py STUDENT_CODE.py FOLDER USER THREADS
 
 reads calls from stdin, one in a line, and writes their results to stdout. ``teaching/fence.py`` starts it in a sandbox.
 There the package ``lab`` is the student's: lab/student_code.py is loaded by its path.
@@ -202,12 +202,9 @@ class Network:
     def steps(self, x: np.ndarray) -> list[Any]:
         """Images (N, 3, H, W) -> the operations on the way, each with the shape of its result without N. No other size
         may be N."""
-        import torch
-        from torch.utils._python_dispatch import TorchDispatchMode
+        torch, found = self.torch, list[Any]()
 
-        found: list[Any] = []
-
-        class Recorded(TorchDispatchMode):
+        class Recorded(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[name-defined]
             def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 result = function(*args, **(kwargs or {}))
                 parts = result if isinstance(result, tuple | list) else [result]
@@ -216,7 +213,7 @@ class Network:
                 return result
 
         with Recorded():
-            self.model(self.torch.from_numpy(x))
+            self.model(torch.from_numpy(x))
         return found
 
     def decode(self, name: str, z: np.ndarray) -> np.ndarray | None:
@@ -257,11 +254,13 @@ def limit(user: int, threads: int) -> None:
         if user != os.getuid():  # since limits on processes do not hold for root
             os.setgid(user)
             os.setuid(user)
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        most = {resource.RLIMIT_DATA: MEMORY, resource.RLIMIT_FSIZE: LARGEST_FILE, resource.RLIMIT_CORE: 0}
         if threads:
-            resource.setrlimit(resource.RLIMIT_NPROC, (threads + PROCESSES, threads + PROCESSES))
+            most[resource.RLIMIT_NPROC] = threads + PROCESSES
+        for which, value in most.items():
+            _, hard = resource.getrlimit(which)
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(which, (value, value))
 
 
 def main() -> None:
@@ -274,7 +273,7 @@ def main() -> None:
     for standard in 0, 1, 2:  # the student's prints are no results
         os.dup2(os.open(os.devnull, os.O_RDWR), standard)
     os.chdir(folder)
-    sys.path.insert(0, folder)
+    sys.path[0] = folder  # in place of that of this script
     for answer in answers(student_code, Path(folder), calls):
         results.write(answer)
         results.flush()
