@@ -60,16 +60,8 @@ class BaseNode:
         self.restore(params)
 
     def restore(self, params: Sequence[np.ndarray]) -> None:
-        """Sets the parameters to these values: in place, since a node may have its arrays under other names as well.
-
-        Raises:
-            ValueError: it has more parameters, or fewer.
-        """
-        same = True
+        """Sets the parameters to these values: in place, since a node may have its arrays under other names as well."""
+        if [(param.shape, param.dtype) for param in self.params] != [(value.shape, value.dtype) for value in params]:
+            self.params = [np.empty_like(value) for value in params]
         for param, value in zip(self.params, params, strict=True):
-            if param.shape == value.shape:
-                param[...] = value
-            same &= (param.shape, param.dtype) == (value.shape, value.dtype)
-            same &= param.flags.c_contiguous == value.flags.c_contiguous
-        if not same:  # their form is kept, too, so that the same steps give the same bits
-            self.params = [np.array(value) for value in params]
+            param[...] = value
