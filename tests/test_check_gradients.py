@@ -3,92 +3,13 @@
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, fails, run_script
+from hand_ins import COURSE
 
 import check_gradients
-
-# Nodes in the terms of the course's framework: grad and cache, cal and backcal, a loss that is given its target.
-COURSE = {
-    "Nodes": """
-import numpy as np
-from .BaseNode import Node
-
-class Linear(Node):
-    def __init__(self, indim, outdim):
-        weight = np.random.uniform(-1, 1, (indim, outdim))
-        super().__init__("linear", weight, np.zeros((1, outdim)))
-
-    def cal(self, X):
-        self.cache.append(X)
-        return X @ self.params[0] + self.params[1]
-
-    def backcal(self, grad):
-        self.grad.append(self.cache[-1].T @ grad)
-        self.grad.append(grad.sum(axis=0))
-        return grad @ self.params[0].T
-
-class relu(Node):
-    def cal(self, X):
-        self.cache.append(X)
-        return np.clip(X, 0, None)
-
-    def backcal(self, grad):
-        return grad * (self.cache[-1] > 0)
-
-class sigmoid(Node):
-    def cal(self, X):
-        self.cache.append(1 / (1 + np.exp(-X)))
-        return self.cache[-1]
-
-    def backcal(self, grad):
-        return grad * self.cache[-1] * (1 - self.cache[-1])
-
-class MSE(Node):
-    def __init__(self, target):
-        super().__init__("mse")
-        self.target = target
-
-    def cal(self, X):
-        self.cache.append(X - self.target)
-        return np.mean(self.cache[-1] ** 2)
-
-    def backcal(self, grad):
-        return grad * 2 * self.cache[-1] / self.cache[-1].size
-""",
-    "BaseNode": """
-class Node(object):
-    def __init__(self, name="", *params):
-        self.grad, self.cache, self.name, self.params = [], [], name, list(params)
-
-    def flush(self):
-        self.grad, self.cache = [], []
-
-    def forward(self, X, debug=False):
-        return self.cal(X)
-
-    def backward(self, grad, debug=False):
-        return self.backcal(grad)
-""",
-    "BaseGraph": """
-class Graph(list):
-    def forward(self, X):
-        for node in self:
-            X = node.forward(X)
-        return X
-
-    def backward(self, grad=1):
-        for node in reversed(self):
-            grad = node.backward(grad)
-        return grad
-
-    def optimstep(self, lr):
-        for node in self:
-            for param, grad in zip(node.params, node.grad):
-                param -= lr * grad
-""",
-}
 
 
 @pytest.fixture
@@ -96,7 +17,7 @@ def of_the_course(tmp_path):
     folder = tmp_path / "student"
     (folder / "autograd").mkdir(parents=True)
     for name, code in COURSE.items():
-        (folder / "autograd" / f"{name}.py").write_text(code)
+        (folder / name).write_text(code)
     return folder
 
 
@@ -268,7 +189,7 @@ OF_TWO = """(Node):
     def backward(self):
         return 2 * self.error / self.error.size
 """
-METHODS = COURSE["BaseNode"].partition("    def forward")[2]  # those that call cal and backcal
+METHODS = COURSE["autograd/BaseNode.py"].partition("    def forward")[2]  # those that call cal and backcal
 CAL_ALONE = (
     (METHODS, "_(self): pass"),
     ("node.forward(X)", "node.cal(X)"),
@@ -283,7 +204,7 @@ CAL_ALONE = (
         [(ROWS, REPLACED)],
         [('name="", *params', "name, *params")],
         CAL_ALONE,
-        [(COURSE["Nodes"].partition("class MSE")[2], OF_TWO)],
+        [(COURSE["autograd/Nodes.py"].partition("class MSE")[2], OF_TWO)],
         [("np.clip(X, 0, None)", "np.where(X > 0, X, 0)")],
         [
             ("self.cache.append(X)\n        return np.clip", "self.mask = (X > 0, [X])\n        return np.clip"),
@@ -293,7 +214,7 @@ CAL_ALONE = (
 )
 def test_other_right_nodes_pass(changes, check, of_the_course):
     for old, new in changes:
-        change(of_the_course, old, new, next(f"{file}.py" for file in COURSE if old in COURSE[file]))
+        change(of_the_course, old, new, next(Path(file).name for file in COURSE if old in COURSE[file]))
     assert not any(check(of_the_course).values())
 
 
