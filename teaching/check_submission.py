@@ -13,10 +13,12 @@ depends on code is "?". The exit status is 0 if nothing is wrong, 1 if something
 
 import argparse
 import ast
+import contextlib
 import csv
 import hashlib
 import io
 import itertools
+import shutil
 import tempfile
 import textwrap
 import unicodedata
@@ -37,6 +39,7 @@ from teaching.submission import ASKED, LARGEST, Submission
 
 AT_ONCE = 2  # hand-ins; each has a process of its own
 COMPARED = [file for file in ASKED if not file.endswith(".png")]
+LONGEST_WORDS = 500  # characters of what was found
 SHORTEST = 200  # characters of code: shorter files may be equal by chance
 
 
@@ -87,8 +90,12 @@ def main(argv: list[str] | None = None) -> None:
         return Path(args.handout, name).read_text(encoding="utf-8") if "handout" in args else handed_out(name)
 
     def check(place: Path) -> Result:
-        with tempfile.TemporaryDirectory() as temporary:
-            return check_submission(place, Path(temporary), photos, command if running else None, original)
+        temporary = Path(tempfile.mkdtemp())
+        try:
+            return check_submission(place, temporary, photos, command if running else None, original)
+        finally:
+            with contextlib.suppress(RecursionError):  # of folders in folders
+                shutil.rmtree(temporary, ignore_errors=True)
 
     running = args.run or args.run_unfenced
     results = []
@@ -101,7 +108,8 @@ def main(argv: list[str] | None = None) -> None:
                 print_summary(result)
     if not of_class:
         print_table(results[0])
-    for line in equal_pairs(results):
+    this_lab = Result(Path("this lab"), [], {}, hashes_of(Submission(LAB, LAB), original))
+    for line in equal_pairs([*results, this_lab]):
         log(line)
     if "csv" in args:
         write_csv(results, Path(args.csv))
@@ -121,10 +129,12 @@ def check_submission(
         if command is not None:
             submission.copy(temporary / "copy")
             student = Student(temporary / "copy", command)
-        checks = list(checks_of(submission, photos, student, handed_out))
+        found = checks_of(submission, photos, student, handed_out)
+        checks = [check._replace(found=check.found[:LONGEST_WORDS]) for check in found]
         hashes = hashes_of(submission, handed_out)
-    except OSError as error:
-        checks = [Check("Hand-in", "a folder or a zip file", error.strerror or str(error), "NO")]
+    except Exception as error:  # whatever a hand-in is, the others are checked
+        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        checks = [Check("Hand-in", "what can be read", words[:LONGEST_WORDS], "?")]
     finally:
         if student:
             student.close()

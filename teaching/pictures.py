@@ -27,6 +27,8 @@ def look_at_picture(content: bytes, seen: dict[str, str], name: str) -> tuple[st
         if picture.width * picture.height > MOST_PIXELS:
             return f"{picture.width} x {picture.height} pixels, too large to look at here", "?"
         picture = picture.convert("RGB")
+    except Image.DecompressionBombError:
+        return "too large to look at here", "?"
     except Exception as error:  # a damaged file can raise any exception
         return f"no picture that can be read: {str(error) or type(error).__name__}", "NO"
 

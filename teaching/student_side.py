@@ -15,6 +15,7 @@ import io
 import json
 import os
 import pickle
+import re
 import sys
 import types
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def load(path: str, script: str | None) -> Any:
         sys.modules["__main__"] = Definitions(Path(script))
     content = Path(path).read_bytes()
     content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-    if content.startswith(b"\x80"):
+    if not content.startswith(b"PK"):
         with contextlib.suppress(pickle.UnpicklingError):  # PyTorch's older format begins as a pickle does
             value = pickle.loads(content)
             if not isinstance(value, int):
@@ -107,26 +108,44 @@ class Pickled:
     """A model of Part 2."""
 
     def __init__(self, folder: Path) -> None:
-        self.layers: list[Any] = []
+        self.value: Any = None
 
     def load(self, path: str, script: str | None) -> None:
-        self.layers = layers_in(load(path, script))
-        if not self.layers:
+        self.value = load(path, script)
+        if not layers_in(self.value):
             raise ValueError("found nothing in it that has forward")
 
-    def forward(self, x: np.ndarray) -> list[Any]:
-        """x (N, 3HW) -> the output, the widths from layer to layer, and the layers that compute max(x, 0)."""
-        widths, relus = [x.shape[1]], 0
-        for layer in self.layers:
-            function = getattr(layer, "forward", None) or getattr(layer, "cal", None) or layer
-            y = np.asarray(function(x.copy()))
-            if y.shape[:1] != x.shape[:1]:  # the loss, in some graphs the last node
-                break
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x (N, 3HW) -> the output: by its own forward, or else from layer to layer."""
+        model = next(models_in(self.value), None)
+        found = model.forward(x.copy()) if model else None
+        parts: Any = found.values() if isinstance(found, dict) else found if isinstance(found, tuple) else [found]
+        outputs = [np.asarray(part) for part in parts if np.size(part) == x.size]
+        return outputs[0] if outputs else self.steps(x)[0]
+
+    def steps(self, x: np.ndarray) -> list[Any]:
+        """x (N, 3HW) -> the output from layer to layer, the widths, and how many layers compute max(x, 0)."""
+        widths, relus, layers = [x.shape[1]], 0, layers_in(self.value)
+        for i, layer in enumerate(layers):
+            y = np.asarray((getattr(layer, "forward", None) or layer.cal)(x.copy()))
+            if y.shape[:1] != x.shape[:1]:
+                if 0 < i == len(layers) - 1:  # the loss, in some graphs the last node
+                    break
+                raise ValueError(f"{type(layer).__name__} gives {y.shape} for {x.shape}")
             y = y.reshape(len(y), -1)
             relus += bool((x < 0).any() and np.array_equal(y, np.maximum(x, 0)))
             widths += [y.shape[1]] if y.shape != x.shape else []
             x = y
         return [x, widths, relus]
+
+
+def models_in(value: Any) -> Iterator[Any]:
+    """The objects with forward in what a file holds; none in a list of layers, or beside an encoder and a decoder."""
+    if hasattr(value, "forward") and not isinstance(value, type):
+        yield value
+    elif isinstance(value, dict) and not {"encoder", "decoder"} <= value.keys():
+        for part in value.values():
+            yield from models_in(part)
 
 
 def layers_in(value: Any) -> list[Any]:
@@ -139,7 +158,7 @@ def layers_in(value: Any) -> list[Any]:
     parts = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     if {"encoder", "decoder"} <= parts.keys():
         return layers_in(parts["encoder"]) + layers_in(parts["decoder"])
-    if not isinstance(value, dict | type) and (hasattr(value, "forward") or hasattr(value, "cal") or callable(value)):
+    if not isinstance(value, dict | type) and (hasattr(value, "forward") or hasattr(value, "cal")):
         return [value]
     return next(filter(None, map(layers_in, parts.values())), [])
 
@@ -158,6 +177,7 @@ class Network:
         """Loads a file: a model, or its weights, alone or with others in a dict. Weights are loaded into the class in
         ``module``, by whatever name and arguments they fit."""
         if module:
+            sys.path.insert(1, str(Path(module).resolve().parent))
             with contextlib.suppress(ImportError):  # a whole model may need none
                 self.module = importlib.import_module(Path(module).stem)
         value = load(path, script)
@@ -167,7 +187,9 @@ class Network:
         model = max(found, key=len) if all(isinstance(some, dict) for some in found) else found[0]
         if isinstance(model, dict):
             dim = value.get("encoding_dim", ENCODING_DIM)
-            model = self._with_weights({name.removeprefix("module."): part for name, part in model.items()}, dim)
+            # By DataParallel and by torch.compile.
+            weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): part for name, part in model.items()}
+            model = self._with_weights(weights, dim)
         self.model = model.float().eval()
 
     def _candidates(self, value: Any) -> Iterator[Any]:
@@ -175,6 +197,9 @@ class Network:
         if isinstance(value, self.torch.nn.Module):
             yield value
         elif isinstance(value, dict):
+            halves: list[Any] = [value.get("encoder"), value.get("decoder")]
+            if all(isinstance(half, self.torch.nn.Module) for half in halves):
+                yield self.torch.nn.Sequential(*halves)
             if value and all(map(self.torch.is_tensor, value.values())):
                 yield value
             for part in value.values():
@@ -255,7 +280,7 @@ def limit(user: int, threads: int) -> None:
             os.setgid(user)
             os.setuid(user)
         most = {resource.RLIMIT_DATA: MEMORY, resource.RLIMIT_FSIZE: LARGEST_FILE, resource.RLIMIT_CORE: 0}
-        if threads:
+        if threads >= 0:
             most[resource.RLIMIT_NPROC] = threads + PROCESSES
         for which, value in most.items():
             _, hard = resource.getrlimit(which)

@@ -52,16 +52,20 @@ class Submission:
             self._unpack(place)
         self.files = self._list()
         archives = [file for file in self.files if file.lower().endswith(ARCHIVES)]
-        if not any(file.endswith((".py", ".ipynb")) for file in self.files) and len(archives) == 1:
-            self.remarks.append(f"an archive in the folder: {archives[0]}")
-            self._unpack(self.root / archives[0])
+        if archives and not any(file.endswith((".py", ".ipynb")) for file in self.files):
+            self.remarks.append(f"archives in the folder: {', '.join(archives)}")
+            for file in [self.root / file for file in archives]:
+                self._unpack(file)
             self.files = self._list()
         tops = {found[1].rstrip("/") for file in self.files if (found := OF_THE_LAB.fullmatch(file))}
         if tops and "" not in tops:
-            top = min(tops, key=lambda top: (top.count("/"), top))
+            most = {top: sum(file.startswith(f"{top}/") for file in self.files) for top in tops}
+            top = min(tops, key=lambda top: (top.count("/"), -most[top]))
             self.remarks.append(f"all of it in a folder of its own: {top}")
             self.root /= top
             self.files = self._list()
+        if (self.root / "flowers").is_dir():
+            self.remarks.append("the photos are in it, which are to be left out")
 
     def find(self, wanted: str) -> str | None:
         """The path of a file that is asked for, also in another folder or case, or with another ending."""
@@ -113,15 +117,16 @@ class Submission:
         return sorted(found)
 
     def _unpack(self, place: Path) -> None:
-        if not zipfile.is_zipfile(place):
-            raise OSError(f"{place.name}: no zip file that can be read; unpack it")
-        with zipfile.ZipFile(place) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGEST_IN_ALL:
-                raise OSError(f"{place.name}: more than {LARGEST_IN_ALL / 1e9:g} GB, not unpacked")
-            try:
-                archive.extractall(self.temporary)
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-                raise OSError(f"{place.name}: cannot be unpacked ({error})") from None
+        try:
+            with zipfile.ZipFile(place) as archive:
+                members = archive.infolist()
+                if sum(member.file_size for member in members) > LARGEST_IN_ALL or len(members) > MOST_FILES:
+                    raise OSError(f"more than {LARGEST_IN_ALL / 1e9:g} GB, or {MOST_FILES} files")
+                for member in members:
+                    member.filename = member.filename.replace("\\", "/")  # by some tools of Windows
+                    archive.extract(member, self.temporary)
+        except Exception as error:  # a damaged file can raise any exception
+            raise OSError(f"{place.name}: not unpacked ({error}); unpack it, and give the folder") from None
         self.root = self.temporary
 
 
