@@ -61,6 +61,13 @@ def check_activation(
     of_y = [(function(-x), "the sign of x"), (np.exp(-x), "1 / (1 + ...) is missing")]
     compare("forward", nodes.forward(node, x), function(x), of_y)
     check_backward(nodes, node, x, grad, lambda: function(x), {}, reasons(x, grad))
+    nodes.forward(node, x)
+    alone = nodes.backward(node, grad)
+    nodes.forward(node, x)
+    other = nodes.make(kind)
+    nodes.forward(other, -x)
+    if not np.allclose(nodes.backward(node, grad), alone, equal_nan=True):
+        raise Wrong("two nodes share what forward keeps: it belongs to self, and not to the class")
     if nodes.params(node) or nodes.grads(node):  # without these attributes, which super().__init__() makes, it is Wrong
         raise Wrong("found parameters or gradients of parameters, expected empty lists")
     return notes_in_float32(nodes, node, grad, x)
@@ -171,7 +178,8 @@ def check_backward(
         return float(np.sum(grad * function()))
 
     # Where the node computes in float32, its gradients are of that precision, whatever their type.
-    dtype = np.float32 if _coarse(nodes.forward(node, x)) else np.float64
+    y = np.asarray(nodes.forward(node, x))
+    dtype = y.dtype if y.dtype in PRECISION else np.float64
     dx, grads = nodes.backward(node, grad), nodes.grads(node) if params else []
     compare("dL/dx", dx, numerical_gradient(loss, x).astype(dtype), of_x)
     if len(grads) != len(params):
@@ -288,8 +296,7 @@ def numerical_gradient(loss: Callable[[], Any], array: Array) -> Array:
     return gradient
 
 
-def _coarse(found: Any) -> bool:
-    return getattr(found, "dtype", np.dtype(np.float64)) in (np.float32, np.float16)
+PRECISION = {np.dtype(np.float16): 1e-2, np.dtype(np.float32): 1e-4}  # of a comparison; 1e-6 in float64
 
 
 def compare(what: str, found: Any, expected: Any, reasons: Reasons = ()) -> None:
@@ -297,7 +304,8 @@ def compare(what: str, found: Any, expected: Any, reasons: Reasons = ()) -> None
     if found is None:
         raise Wrong(f"{what}: there is none; forward returns y, backward returns dL/dx and fills the list of gradients")
     found, expected = np.asarray(found), np.asarray(expected)
-    tolerance = (1e-2 if _coarse(found) or _coarse(expected) else 1e-6) * max(float(np.abs(expected).max()), 1e-3)
+    precision = max(PRECISION.get(array.dtype, 1e-6) for array in (found, expected))
+    tolerance = precision * max(float(np.abs(expected).max()), 1e-3)
     found = found if found.dtype.kind == "f" else found.astype(np.float64)
     if found.shape in (expected.shape, _without_leading_ones(expected.shape)):
         found = found.reshape(expected.shape)

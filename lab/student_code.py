@@ -213,9 +213,15 @@ def _import(folder: Path) -> tuple[Any, Any]:
 
 def _find(module: Any, kind: str) -> Any:
     """The class of this name, in whatever case, as in MyLinear, linear_layer, MSELoss or BaseGraph."""
-    for name, value in vars(module).items():
-        if isinstance(value, type) and re.sub("layer|node|loss|^base|^my|_", "", name.lower()) == kind:
-            return value
+    pattern = "layer|node|loss|^base|^my|_"
+    named = [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and re.sub(pattern, "", name.lower()) == kind
+    ]
+    for cls in named:
+        if not any(other is not cls and issubclass(other, cls) for other in named):  # MyLinear(Linear) is meant
+            return cls
     raise Wrong(f"no such class in {Path(module.__file__).name}")
 
 

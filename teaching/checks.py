@@ -33,7 +33,7 @@ POINTS = {"Part 1": 12.5, "Part 2": 12.5, "Part 3": 7.5, "Part 4": 7.5}
 MODELS: list[type[MLP]] = [MLP, Network, VarNetwork]  # of Parts 2 to 4; the last two are optional
 EPOCHS = {"MLPAE": None, "AE": 15, "VAE": 20}  # within which the losses are to be reached; None: no limit
 # Of the errors of nodes: numbers are wrong. Others may come from terms that the check does not know.
-CERTAIN = re.compile("off by|an array of shape|exit|not written yet|changes the array|returns nothing")
+CERTAIN = re.compile("off by|an array of shape|exit|not written yet|changes the array|returns nothing|share")
 LARGEST_PICKLE = 20_000_000  # bytes that are looked through
 # Without a result, also where the answers of the student's side make no sense.
 NO_RESULT = (StudentError, Wrong, ArithmeticError, LookupError, TypeError, ValueError)

@@ -162,8 +162,10 @@ def _functions(code: str) -> dict[str, tuple[str, ast.FunctionDef]]:
 
 
 def _body(function: ast.FunctionDef) -> ast.Module:
-    """The statements of a function, without its docstring."""
-    return ast.Module(function.body[1:] if ast.get_docstring(function) is not None else function.body, [])
+    """The statements of a function, without its docstring, up to the first return: what is below is not run."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    end = next((i for i, part in enumerate(body) if isinstance(part, ast.Return)), len(body))
+    return ast.Module(body[: end + 1], [])
 
 
 def _empty(function: ast.FunctionDef) -> bool:
@@ -177,5 +179,5 @@ def _empty(function: ast.FunctionDef) -> bool:
 
 def _raised(function: ast.FunctionDef) -> set[str]:
     """The errors that it raises for what is not written yet."""
-    raised = {ast.dump(part) for part in ast.walk(function) if isinstance(part, ast.Raise)}
+    raised = {ast.dump(part) for part in ast.walk(_body(function)) if isinstance(part, ast.Raise)}
     return {text for text in raised if "NotImplementedError" in text}
