@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import os
 import pickle
 import re
 import shutil
@@ -378,21 +379,23 @@ def test_without_a_fence_the_code_is_not_run_unless_it_is_asked_for(monkeypatch,
 # What is not run
 
 
-def test_nothing_is_run_without_being_asked_for(hand_in, check, tmp_path, monkeypatch):
+def test_nothing_of_a_hand_in_is_run_in_the_teachers_process(hand_in, check, flowers, tmp_path):
     """Not the code, not what a pickle asks for, and not what has the name of a module where the command is started."""
     folder, trap = hand_in(["MLPAE", "AE"]), tmp_path / "trapped"
     code = f"open({str(trap)!r}, 'w')"
-    write(
-        folder, {"autograd/Nodes.py": code, "selectors.py": code, "teaching/__init__.py": code, "Autoencoder.py": code}
-    )
+    names = "autograd/Nodes.py", "Autoencoder.py", "selectors.py", "data_processor.py", "lab/__init__.py", "zipfile.py"
+    write(folder, dict.fromkeys(names, code))
     pickled = pickle.dumps(Hostile(trap))
     for name in "BestModel_MLPAE.pkl", "BestModel_AE.pth":
         (folder / "models" / name).write_bytes(pickled)
     points, found = check(folder, None)
     assert not wrong({key: value for key, value in found.items() if "models/" in key[1] or ".py" in key[1]})
     assert set(points.values()) <= {0, None}
-    monkeypatch.chdir(folder)
-    check(folder)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for flags in [], ["--run"] if FENCE else []:
+        command = [sys.executable, "-m", "teaching.check_submission", str(folder), "--data-root", str(flowers), *flags]
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert result.returncode == 1 and "Points: " in result.stdout, result.stderr
     assert not trap.exists()
 
 
