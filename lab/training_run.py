@@ -178,7 +178,7 @@ class TrainingRun:
             "data": self.data,
         }
         save_checkpoint(checkpoint | self.best, self.model_path)
-        if first and hasattr(model, "reconstruct"):
+        if first and self.name in REQUIRED_LOSSES:
             self._look_at_saved(model)
 
     def _checked(self, method: str, epoch: int, epochs: list[int], *losses: Any) -> list[float]:
@@ -213,18 +213,13 @@ class TrainingRun:
         outputs = model.eval().reconstruct(images)
         model.train(mode)
         error = float(torch.mean((outputs - images) ** 2))
+        of = "it is"
         if self.name == "VAE":  # the sum for 16 images, to which the KL divergence is added
-            error *= 16 * images[0].numel()
-        if self.name in REQUIRED_LOSSES and self.best_loss < error / 2:
-            of = (
-                f"for 16 images, the squared errors alone are {error:.4g}"
-                if self.name == "VAE"
-                else f"it is {error:.4g}"
-            )
-            found = (
-                f"validate returned {self.best_loss:.4g} as the mean loss over the images; by the model that was saved"
-            )
-            print(in_lines(f"{found}, {of}. Does it weight each batch by its size?"), file=sys.stderr)
+            error, of = error * 16 * images[0].numel(), "for 16 images, the squared errors alone are"
+        if self.best_loss < error / 2:
+            found = f"validate returned {self.best_loss:.4g} as the mean loss over the images"
+            right = f"by the model that was saved, {of} {error:.4g}"
+            print(in_lines(f"{found}; {right}. Does it weight each batch by its size?"), file=sys.stderr)
         if self.name == "MLPAE" and math.isfinite(error):
             try:
                 again = checkpoint_in(self.model_path.read_bytes(), self.name)["model"].reconstruct(images)

@@ -15,6 +15,7 @@ import argparse
 import ast
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import itertools
@@ -83,21 +84,21 @@ def main(argv: list[str] | None = None) -> None:
             if Path(place).resolve().is_relative_to(folder.resolve()):
                 what = f"{folder}: found {owner} in it, expected yours outside the hand-in"
                 raise UserError(f"{what}; run python -m teaching.check_submission in the folder of your own lab")
-    command = fence() if args.run and not args.run_unfenced else []
+    command = [] if args.run_unfenced else fence() if args.run else None
     photos = Photos(photos_or_drawn(args.data_root, args.drawn_root, default=str(LAB / "flowers")))
 
+    @functools.cache  # of files that are the same for the whole class
     def original(name: str) -> str:
         return Path(args.handout, name).read_text(encoding="utf-8") if "handout" in args else handed_out(name)
 
     def check(place: Path) -> Result:
         temporary = Path(tempfile.mkdtemp())
         try:
-            return check_submission(place, temporary, photos, command if running else None, original)
+            return check_submission(place, temporary, photos, command, original)
         finally:
             with contextlib.suppress(RecursionError):  # of folders in folders
                 shutil.rmtree(temporary, ignore_errors=True)
 
-    running = args.run or args.run_unfenced
     results = []
     if of_class:
         print_line("", [*POINTS, "points", "NO", "?", "the first that is not as asked"])
