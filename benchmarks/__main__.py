@@ -17,12 +17,12 @@ import lab.threads  # noqa: F401  (before NumPy and PyTorch)
 
 import torch
 
-from benchmarks import busy, diffusion, epoch, step
+from benchmarks import busy, epoch, step
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import photos_or_drawn, read_photos
 
-SUBJECTS = {"step": step, "epoch": epoch, "diffusion": diffusion, "busy": busy}
+SUBJECTS = {"step": step, "epoch": epoch, "busy": busy}
 
 
 def machine() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import Phase, settings
+from hypothesis import settings
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -29,7 +29,6 @@ from lab.mlp_autoencoder import MLPAutoencoder
 from lab.photos import class_counts, fingerprint
 
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
-settings.register_profile("mutation", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
 settings.load_profile("lab")
 
 # Of what Unix alone has: its ways to kill a process, limits on a file's size, pipes and links that anyone may make.

@@ -5,12 +5,11 @@ import re
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import busy, diffusion, epoch, measure, step
+from benchmarks import busy, epoch, measure, step
 
 ROWS = {
     step: ["autograd", "PyTorch eager, one thread", "PyTorch eager"],
     epoch: ["train_script.py", "plain loop, photos in memory", "plain loop over ImageFolder"],
-    diffusion: ["step", "step, without the moving average", "step, channels first in memory", "sampling"],
     busy: ["idle", "idle, the libraries' own threads", "busy", "busy, the libraries' own threads"],
 }
 
@@ -62,4 +61,4 @@ def test_times_are_taken_in_turn():
 def test_unknown_subjects(capsys):
     with pytest.raises(SystemExit, match="2"):
         benchmarks.main(["steps"])
-    assert "found steps, expected some of step, epoch, diffusion, busy" in capsys.readouterr().err
+    assert "found steps, expected some of step, epoch, busy" in capsys.readouterr().err
