@@ -34,7 +34,7 @@ class Autoencoder(nn.Module):
         width, height = image_size
         if min(image_size) < 4 or width % 4 or height % 4:
             raise ValueError(f"found an image size of {width} x {height}, expected multiples of 4")
-        self.encoding_dim = encoding_dim
+        self.encoding_dim, self.image_size = encoding_dim, (width, height)
         features = (128, height // 4, width // 4)
         self.encoder = nn.Sequential(
             nn.Conv2d(3, 32, 3, padding=1),
@@ -65,7 +65,15 @@ class Autoencoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W), both in [0, 1]."""
+        self.expect_size(images)
         return self.decoder(self.encoder(images))
+
+    def expect_size(self, images: Tensor) -> None:
+        """ValueError if the images are not of the size that the model was made for."""
+        width, height = self.image_size
+        if images.shape[1:] != (3, height, width):
+            found = f"found images of shape {tuple(images.shape)}, expected (N, 3, {height}, {width})"
+            raise ValueError(f"{found}, since the model was made with image_size={self.image_size}")
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:

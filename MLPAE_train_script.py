@@ -87,7 +87,9 @@ def main(argv: list[str] | None = None) -> None:
 
     # The arithmetic is NumPy's. PyTorch only makes the batches, and its threads would compete with NumPy's.
     torch.set_num_threads(1)
-    with TrainingRun(args, "MLPAE", training, validation, [autoencoder]) as run:
+    # Of an overflow, run.log says more than NumPy's warning.
+    errors = np.errstate(over="ignore", invalid="ignore")
+    with errors, TrainingRun(args, "MLPAE", training, validation, [autoencoder]) as run:
         for epoch in run.epochs():
             lr = learning_rate(epoch, args.epochs, args.lr)
             train_loss = train_one_epoch(model, training, lr)

@@ -30,6 +30,7 @@ class VarAutoencoder(Autoencoder):
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) -> mu and log_var of q(z | image), each (N, encoding_dim)."""
+        self.expect_size(images)
         mu, log_var = self.encoder(images).chunk(2, dim=1)
         return mu, log_var
 
@@ -65,12 +66,12 @@ def squared_error(outputs: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Ten
         images: (N, 3, H, W) in [0, 1].
 
     Raises:
-        ValueError: the reconstructed images, or those of each sample, are not of the shape of the images.
+        ValueError: there are no images; or the reconstructed images, or those of each sample, are not of their shape.
     """
     reconstructed, _, _ = outputs
-    if reconstructed.shape[-images.ndim :] != images.shape:
+    if reconstructed.shape[-images.ndim :] != images.shape or not len(images):
         found = f"{tuple(reconstructed.shape)} for images of shape {tuple(images.shape)}"
-        raise ValueError(f"expected reconstructed images of the shape of the images, found {found}")
+        raise ValueError(f"expected one image or more, and reconstructed images of their shape, found {found}")
     samples = reconstructed.numel() // images.numel()
     return torch.sum((reconstructed - images) ** 2) / samples
 
@@ -96,7 +97,9 @@ def calibrated_VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images:
     A sum of squared errors is, up to a constant, the negative log-likelihood of pixels with variance 1/2. That is
     seventy times the actual squared errors, so that most latent dimensions collapse to the prior (posterior collapse).
     The maximum-likelihood variance is the mean squared error, and with it the negative log-likelihood of a batch of D
-    pixels is, up to a constant, D/2 log(mean squared error). Arguments are those of squared_error.
+    pixels is, up to a constant, D/2 log(mean squared error). It is at least that of rounding to bytes, 1/12 of 1/255^2:
+    the logarithm of 0 has no gradient. Arguments are those of squared_error.
     """
     mean_squared_error = squared_error(outputs, images) / images.numel()
-    return images.numel() / 2 * torch.log(mean_squared_error) + KL_divergence(outputs, images)
+    variance = mean_squared_error.clamp_min(1 / 12 / 255**2)
+    return images.numel() / 2 * torch.log(variance) + KL_divergence(outputs, images)

@@ -102,7 +102,13 @@ def create_flower_dataloaders(
 
     All photos are copied to ``device`` once, and the batches are made there. Worker processes (``num_worker``) can only
     be used with photos on the CPU.
+
+    Raises:
+        TypeError: ``root`` is no path: the batch size comes first.
     """
+    if not isinstance(root, str | Path):
+        given = f"create_flower_dataloaders({batch_size!r}, {root!r}, ...)"
+        raise TypeError(f"{given}: found {root!r} as root, expected a folder; the batch size comes before it")
     photos = read_flowers(root, IMG_WIDTH, IMG_HEIGHT, **options)
     photos.pixels, photos.labels = photos.pixels.to(device), photos.labels.to(device)
     training, validation = photos.split(split_seed)

@@ -65,7 +65,8 @@ def random_images_by_fitted_prior(model: Any, n: int, photos: FlowerDataset) -> 
     al., From Variational to Deterministic Autoencoders (2020)."""
     vectors = latent_vectors(model, photos).double()
     covariance = vectors.T.cov()
-    ridge = 1e-6 * covariance.trace() * torch.eye(len(covariance))  # the covariance of few vectors is singular
+    # The covariance of few vectors is singular, that of vectors that are all alike is 0.
+    ridge = 1e-6 * covariance.trace().clamp_min(1e-6) * torch.eye(len(covariance))
     latent = MultivariateNormal(vectors.mean(dim=0), covariance + ridge).sample((n,))
     return model.decoder(latent.float())
 

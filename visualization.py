@@ -66,7 +66,7 @@ def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Pa
         picture = show_recover_results(images, model.reconstruct(images))
         rows = -(-len(images) // 8)
         paths.append(Path(args.vis_dir, f"{name}_{args.model}.png"))
-        save_picture(name_rows(picture, ["photo", args.model] * rows), paths[-1])
+        save_picture(name_rows(picture, ["original", args.model] * rows), paths[-1])
     if hasattr(model, "encode"):
         paths.append(Path(args.vis_dir, f"latent_{args.model}.png"))
         plot_latent(model, training, validation, paths[-1])
@@ -85,7 +85,7 @@ def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Pa
     if not any(row["Epoch"] == epoch and saved.items() <= row.items() for row in history):
         print(f"{path}: not the history of this model, so no picture of the losses.", file=sys.stderr)
         return []
-    required = required_losses(args.model, checkpoint["settings"].get("optimizer"))
+    required, _ = required_losses(args.model, checkpoint["settings"].get("optimizer"))
     save_path = Path(args.vis_dir, f"loss_{args.model}.png")
     plot_losses(args.model, history, epoch, required, save_path)
     return [save_path]
@@ -113,9 +113,13 @@ def draw_all(args: argparse.Namespace) -> list[Path]:
     """Draws a row of validation photos, one of what each autoencoder makes of them, and one of samples of each other
     model. Returns the file."""
     checkpoints = [load_checkpoint(args.model_dir, name) for name in MODELS]
-    if len({tuple(checkpoint["image_size"]) for checkpoint in checkpoints}) > 1:
-        raise UserError(f"{args.model_dir}: found models of several image sizes, expected one for a picture of all")
-    _, validation = photos_of_training(checkpoints[0], args)
+    first, *others = checkpoints
+    for other in others:
+        if (other["image_size"], other["data"]["fingerprint"]) != (first["image_size"], first["data"]["fingerprint"]):
+            names = f"{other['name']} and {first['name']}"
+            found = f"{args.model_dir}: found {names} trained on other photos, another split or another image size"
+            raise UserError(f"{found}, expected the same for a picture of all; train one of them again")
+    _, validation = photos_of_training(first, args)
     photos, _ = validation[:7]  # as wide as a page of text
     rows = [photos]
     for checkpoint in checkpoints:
@@ -126,7 +130,7 @@ def draw_all(args: argparse.Namespace) -> list[Path]:
             labels = labels_in_proportion(checkpoint["data"]["classes"], len(photos))
             rows.append(generate(model, len(photos), 0, labels))
     path = Path(args.vis_dir, "all_models.png")
-    save_picture(name_rows(show_images(torch.cat(rows), columns=len(photos)), ["photo", *MODELS]), path)
+    save_picture(name_rows(show_images(torch.cat(rows), columns=len(photos)), ["original", *MODELS]), path)
     return [path]
 
 

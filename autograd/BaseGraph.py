@@ -13,10 +13,15 @@ class BaseGraph(Sequence[BaseNode]):
 
     Behaves as a sequence: ``len(graph)``, ``graph[0]``, ``for node in graph``. A slice is a graph of the same nodes,
     not of copies, so that ``graph[:5]`` and ``graph[5:]`` are the encoder and the decoder of an autoencoder.
+
+    Raises:
+        ValueError: a node stands at two places; the second forward would replace what the first one saved.
     """
 
     def __init__(self, nodes: Iterable[BaseNode]) -> None:
         self.nodes = list(nodes)
+        if len({id(node) for node in self.nodes}) < len(self.nodes):
+            raise ValueError(f"found a node twice in {self.nodes}, expected a new one for each place")
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         closest = distances.argsort()[:16]
         picture = show_recover_results(images[closest], photos[positions[closest]])
         rows = -(-len(closest) // 8)
-        save_picture(name_rows(picture, [name, "photo"] * rows), Path(args.vis_dir, f"nearest_{name}.png"))
+        save_picture(name_rows(picture, [name, "nearest"] * rows), Path(args.vis_dir, f"nearest_{name}.png"))
     noise = torch.rand(args.number, *photos[0].shape, generator=torch.Generator().manual_seed(args.seed))
     print_row("noise", *compare(noise, photos), "", "")
     log(f"The classifier is right on {right:.0%} of the validation photos.")
@@ -197,7 +197,7 @@ class Features:
         self.std: Tensor | float = 1
         features = self(photos)
         self.mean, std = features.mean(dim=0), features.std(dim=0)
-        self.std = std.clamp_min(0.01 * std.max())
+        self.std = std.clamp_min(float(0.01 * std.max()) or 1)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def load_checkpoint(model_dir: str | Path, name: str) -> dict[str, Any]:
     """
     path = checkpoint_path(model_dir, name)
     if not os.path.exists(path):
-        raise CheckpointError(f"{path}: no such checkpoint; train the model first, or give its folder")
+        raise CheckpointError(f"{path.absolute()}: no such checkpoint; train the model first, or give its folder")
     try:
         return checkpoint_in(path.read_bytes(), name)
     except Exception as error:  # a damaged file can raise any exception
@@ -180,10 +180,12 @@ def _rebuild(checkpoint: dict[str, Any]) -> nn.Module:
     expected = model.state_dict()
     _expect(weights.keys() == expected.keys(), "its weights are not those of the model")
     for name, weight in weights.items():
-        plain = type(weight) is torch.Tensor and weight.layout == torch.strided and weight.dtype == expected[name].dtype
+        # Not the default dtype, which a notebook may have set to float64.
+        dtype = torch.float32 if expected[name].is_floating_point() else expected[name].dtype
+        plain = type(weight) is torch.Tensor and weight.layout == torch.strided and weight.dtype == dtype
         # An expanded tensor repeats one number: any size, for a few bytes.
         whole = plain and weight.device.type == "cpu" and weight.nbytes <= weight.untyped_storage().nbytes()
-        _expect(whole, f"its weights are not all whole tensors of {expected[name].dtype}")
+        _expect(whole, f"its weights are not all whole tensors of {dtype}")
     _expect(all(torch.isfinite(weight).all() for weight in weights.values()), "its weights are not all finite numbers")
     model.load_state_dict(weights, assign=True)
     return model.to(memory_format=torch.channels_last)

@@ -1,6 +1,7 @@
 """Errors that users can do something about: reported in one line, without a traceback."""
 
 import functools
+import os
 import re
 import sys
 import textwrap
@@ -23,6 +24,9 @@ def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def wrapper(argv: list[str] | None = None) -> None:
+        for name in "stdout", "stderr":
+            if getattr(sys, name) is None:  # closed, or started by pythonw
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")  # names of folders may not fit the terminal's encoding
         try:

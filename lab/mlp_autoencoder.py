@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd import BaseGraph
+from lab.errors import UserError
 
 
 class MLPAutoencoder(nn.Module):
@@ -47,7 +48,12 @@ class MLPAutoencoder(nn.Module):
         """Latent vectors (N, encoding_dim) -> images (N, 3, H, W) in [0, 1], by the second half of the Linears."""
         width, height = self.image_size
         linears = [i for i, node in enumerate(self.graph) if node.params]
-        return _forward(self.graph[linears[len(linears) // 2] :], latent).reshape(-1, 3, height, width)
+        decoder = self.graph[linears[len(linears) // 2] :]
+        size = len(decoder[0].params[0])
+        if size != latent.shape[1]:
+            found = f"found a latent vector of {size} in the model of Part 2"
+            raise UserError(f"{found}, expected the encoding_dim, {latent.shape[1]}")
+        return _forward(decoder, latent).reshape(-1, 3, height, width)
 
     def sample(self, n: int) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors sampled from N(0, 1)."""

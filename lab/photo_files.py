@@ -10,8 +10,9 @@ import os
 import sys
 import threading
 import unicodedata
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ def read_photo_files(root: str | Path, width: int, height: int, strict: bool = F
         except Exception as error:  # a damaged file can raise any exception
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _threads() as pool:
         try:
             bar = {"desc": "Reading photos", "unit": "photo", "leave": False, "disable": quiet or None}
             decoded = list(tqdm(pool.map(read, samples), total=len(samples), **bar))
@@ -186,6 +187,14 @@ def _report(notices: list[str], strict: bool) -> None:
 # Decoding
 
 
+@contextlib.contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode photos, without Pillow's warnings: what cannot be read is named in a notice."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        yield pool
+
+
 class _Details(NamedTuple):
     """What was read of a photo besides its pixels at the size of training."""
 
@@ -232,7 +241,7 @@ def _digests(paths: Sequence[Path], pixels: Sequence[np.ndarray], details: Seque
         for path, key, one in zip(paths, resized, details, strict=True)
         if not one.content and (alike[key] > 1 or one.size in sizes)
     }
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _threads() as pool:
         contents = dict(zip(again, pool.map(_content, again.values()), strict=True))
     first: dict[str, str] = {}
     return [first.setdefault(one.content or contents.get(one.file, one.file), one.file) for one in details]
@@ -272,13 +281,15 @@ def _with_8_bits(photo: Image.Image) -> Image.Image:
     """A gray picture of 16 bits or more, or of floats, with 8 bits, which Pillow would clip to instead of scaling.
 
     Numbers of 16 bits are scaled by their range, 65,536. Where that would be nearly black, because no more than 12 bits
-    are in use, and where no range is given, it is from the lowest to the highest number in the picture.
+    are in use, and where no range is given, it is from the lowest to the highest number in the picture. A thousandth at
+    either end does not count: a defective pixel would make the others black.
     """
     values = np.asarray(photo)
-    low, high = values.min(), values.max()
+    low, high = np.percentile(values, (0.1, 99.9), method="nearest")
     if photo.mode.startswith("I;16") and high >= 2**12:
         return Image.fromarray((values >> 8).astype(np.uint8))
-    if not np.isfinite([low, high]).all() or low == high:
+    if not np.isfinite(values).all() or low == high:
         raise ValueError(f"found gray values from {low:g} to {high:g}, expected a range of finite numbers")
-    scaled = (values.astype(np.float32) - np.float32(low)) * (np.float32(255) / (np.float32(high) - np.float32(low)))
-    return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
+    low, high = np.float32(low), np.float32(high)
+    scaled = (values.astype(np.float32).clip(low, high) - low) * (np.float32(255) / (high - low))
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))

@@ -1,10 +1,8 @@
-"""The photos that the scripts use, or the drawn stand-in set; what is wrong with them is a UserError."""
+"""The photos that the scripts use, or the drawn stand-in set; what is wrong with them is a UserError or OSError."""
 
 import argparse
-import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,16 +18,6 @@ from lab.errors import UserError, one_line
 from lab.files import prepare_folder
 
 
-@contextlib.contextmanager
-def _file_errors() -> Iterator[None]:
-    """Turns the errors of reading photos, and of drawing the stand-in set, into UserErrors."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(str(error)) from None
-
-
-@_file_errors()
 def load_photos(args: argparse.Namespace, device: str = "cpu") -> tuple[DataLoader, DataLoader]:
     """(training_dataloader, validation_dataloader) by the flags of a training; see ``create_flower_dataloaders``.
 
@@ -58,7 +46,6 @@ def say_which_photos(*parts: Any) -> None:
         print("Only one class: expected a folder of folders, one for each class.", file=sys.stderr)
 
 
-@_file_errors()
 def read_photos(root: str, image_size: tuple[int, int]) -> FlowerDataset:
     """All photos in ``root`` at ``image_size`` (width, height); see ``read_flowers``."""
     return read_flowers(root, *image_size, quiet=no_progress())
@@ -86,7 +73,6 @@ def photos_of_training(checkpoint: dict[str, Any], args: argparse.Namespace) -> 
     return training, validation
 
 
-@_file_errors()
 def photos_or_drawn(data_root: str, drawn_root: str, default: str = DATA_ROOT) -> str:
     """``data_root`` if it exists; otherwise ``drawn_root``, where the stand-in set is drawn first, and a notice.
 
@@ -99,11 +85,15 @@ def photos_or_drawn(data_root: str, drawn_root: str, default: str = DATA_ROOT) -
     if data_root != default:
         raise UserError(f"--data-root: found no folder {place}, expected one of class folders with photos")
     if not Path(drawn_root).exists():
-        Path(drawn_root).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{drawn_root}.lock"):  # another script may be drawing them
-            if not Path(drawn_root).exists():
-                print(f"No photos at {place}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
-                draw_flowers(drawn_root)
-                return drawn_root
+        try:
+            Path(drawn_root).parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{drawn_root}.lock"):  # another script may be drawing them
+                if not Path(drawn_root).exists():
+                    print(f"No photos at {place}: drawing flowers into {drawn_root} instead.", file=sys.stderr)
+                    draw_flowers(drawn_root)
+                    return drawn_root
+        except OSError as error:
+            found = f"no photos at {place}, and flowers cannot be drawn into {Path(drawn_root).absolute()}"
+            raise UserError(f"{found} ({error.strerror or error}); give --data-root, or another --drawn-root") from None
     print(f"No photos at {place}: using the drawn flowers in {drawn_root} instead.", file=sys.stderr)
     return drawn_root

@@ -100,10 +100,10 @@ def plot_latent(
     photos.
     """
     means, unseen = latent_vectors(model, training), latent_vectors(model, validation)
-    # Padded with a 0, so that there are two principal components even if encoding_dim is 1.
+    # Padded with zeros, so that there are two principal components of one number or one photo.
     centred, points = (pad(vectors - means.mean(0), (0, 1)) for vectors in (means, unseen))
-    _, singular_values, components = torch.linalg.svd(centred)
-    variances = pad(singular_values**2 / centred.square().sum(), (0, 1))
+    _, singular_values, components = torch.linalg.svd(pad(centred, (0, 0, 0, 1)), full_matrices=False)
+    variances = singular_values**2 / centred.square().sum()
     coordinates = points @ components[:2].T
 
     one_of_each = [validation.labels.tolist().index(label) for label in validation.labels.unique()]
@@ -117,7 +117,7 @@ def plot_latent(
         figure: Any = Figure(figsize=(9, 9), layout="constrained")
         figure.suptitle(f"The latent space of {model.name}")
         top, bottom = figure.subfigures(2, 1, height_ratios=[len(rows), 5])
-        top.supxlabel("a photo, what the decoder makes on the way to the next, and that photo", fontsize="medium")
+        top.supxlabel("an image, what the decoder makes on the way to the next, and that image", fontsize="medium")
         for axes, image in zip(top.subplots(len(rows), steps + 2).flat, itertools.chain(*rows), strict=True):
             axes.imshow(image.permute(1, 2, 0).numpy(), vmin=0, vmax=1)
             axes.set_axis_off()

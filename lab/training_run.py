@@ -78,14 +78,18 @@ class TrainingRun:
             if "samples_every" in self.args:
                 prepare_folder(self.args.vis_dir)
             self._board = self._open_tensorboard(stack)
+            resumed = self.args.resume and self._resume()
             mode = "a" if self.args.resume else "w"
-            self._file = stack.enter_context(self.log_path.open(mode, encoding="utf-8"))
+            self._file = stack.enter_context(self.log_path.open(mode, encoding="utf-8", errors="backslashreplace"))
             self._log_settings()
             if hasattr(self.parts[0], "reconstruct"):
                 self._look_at_outputs(self.parts[0])
             self._bar = stack.enter_context(progress(None, f"Training {self.name}", self.args.epochs, "epoch"))
-            if self.args.resume:
-                self._resume()
+            if resumed:
+                self.finished |= len(self.history) >= self.args.epochs
+                none_left = ": no epoch is left" if self.finished else ""
+                self._log(f"Resumed after epoch {len(self.history)}{none_left}")
+                self._bar.update(len(self.history))
             self._stack = stack.pop_all()
         return self
 
@@ -262,10 +266,12 @@ class TrainingRun:
             lines.append(f"Stopped early: no better model in {waited} epoch{'s' * (waited != 1)}{too_few}")
         losses = {key.replace("_", " ").title(): value for key, value in self.best.items() if key.endswith("loss")}
         lines.append(f"{'Last' if self.name == 'GAN' else 'Best'} epoch: {self.best_epoch}, {self._in_words(losses)}")
-        if limits := required_losses(self.name, self.settings.get("optimizer")):
+        limits, most = required_losses(self.name, self.settings.get("optimizer"))
+        if limits:
             words = ", ".join(f"{which} loss below {limit:g}" for which, limit in limits.items())
-            met = all(0 < self.best[f"{which}_loss"] < limit for which, limit in limits.items())
-            lines.append(f"Asked by the handout: {words}: {'met' if met else 'not met'}")
+            met = [all(0 < row[f"{which.title()} Loss"] < limits[which] for which in limits) for row in self.history]
+            verdict = "met" if any(met[:most]) else f"not met in {most} epochs" if any(met) else "not met"
+            lines.append(f"Asked by the handout: {words}: {verdict}")
         return lines
 
     def _in_words(self, losses: dict[str, float]) -> str:
@@ -315,11 +321,11 @@ class TrainingRun:
         self._show_in_tensorboard(self.history[-1])
         self._bar.update()
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
         """Restores the state of an interrupted training, if there is one; CheckpointError if it does not fit."""
         if not self.state_path.exists():
             print(f"Found no {self.state_path} to resume: starting from the beginning.", file=sys.stderr)
-            return
+            return False
         try:
             state = values_in(self.state_path.read_bytes())
             then = state["fixed_settings"]
@@ -333,10 +339,9 @@ class TrainingRun:
             words = ", ".join(f"{key} {self.fixed_settings[key]} now, {then[key]!r:.40} then" for key in changed)
             found = f"{self.state_path}: begun with other settings ({words})"
             raise CheckpointError(f"{found}; give those, or train without --resume")
-        self._log(f"Resumed after epoch {len(self.history)}")
-        self._bar.update(len(self.history))
         for row in self.history:
             self._show_in_tensorboard(row)
+        return True
 
     def _restore(self, state: dict[str, Any]) -> None:
         best, history = state["best"], state["history"]

@@ -182,7 +182,20 @@ def test_sigmoid_takes_any_float32(values):
         y = Sigmoid().forward(x)
     assert y.dtype == np.float32
     assert ((y >= 0) & (y <= 1) | np.isnan(x)).all()
-    np.testing.assert_allclose(y, torch.sigmoid(torch.tensor(x)), atol=1e-6)
+    expected = torch.sigmoid(torch.tensor(x).double())
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-44)  # small ones, too: not 1 - 0.99...
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.float16])
+def test_whole_numbers_and_float16_do_not_overflow(dtype):
+    x = np.array([100, 0, 100] * 1000, dtype)
+    mse = MSE()
+    assert mse.forward(x, x) == 0 and mse.forward(0 * x, x) == mse.forward(x, 0 * x) == 20000 / 3
+    assert mse.backward()[0] == pytest.approx(200 / 3000)
+    assert mse.forward(np.ones(100_000, dtype), np.zeros(100_000, dtype)) == 1
+    low = 0 if dtype is np.uint8 else -9
+    y = Sigmoid().forward(np.array([low, 9], dtype)).astype(float)
+    assert y == pytest.approx(1 / (1 + np.exp([-low, -9])), rel=1e-2)
 
 
 def test_arrays_keep_their_type():
@@ -201,6 +214,15 @@ def test_wrong_shapes_are_named():
         Linear(3, 5).forward(np.ones((2, 4)))
     with pytest.raises(ValueError, match=r"found \(2, 3\) and \(3,\)"):  # NumPy alone would broadcast
         MSE().forward(np.ones((2, 3)), np.ones(3))
+    with pytest.raises(ValueError, match=r"not empty, found \(0, 3\) and \(0, 3\)"):
+        MSE().forward(np.ones((0, 3)), np.ones((0, 3)))
+
+
+def test_a_node_at_two_places_is_refused():
+    """Its second forward replaces what the first one saved, and the gradients are wrong."""
+    relu = ReLU()
+    with pytest.raises(ValueError, match=r"found a node twice in \[Linear\(2, 2\), ReLU"):
+        BaseGraph([Linear(2, 2), relu, Linear(2, 2), relu])
 
 
 def test_a_node_must_define_forward_and_backward():

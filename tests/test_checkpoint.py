@@ -17,6 +17,7 @@ from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
 from generative.Diffusion import Diffusion
 from generative.GAN import GAN
 from lab.checkpoint import CheckpointError, checkpoint_path, load_checkpoint, new_model, save_checkpoint
+from lab.errors import UserError
 from lab.mlp_autoencoder import MLPAutoencoder
 from VarAutoencoder import VarAutoencoder
 
@@ -137,7 +138,7 @@ BACK = node(Linear, np.ones((5, 12), np.float32), np.zeros(12, np.float32))
         ({"data": {"root": "a", "fingerprint": 0}}, "its data root or fingerprint is no plain text"),
         ({"model": None}, "its model is no BaseGraph"),
         ([node(Linear, WEIGHT, BIAS), Sigmoid()], "its model gives 5 numbers, an image of its size has 12"),
-        ([node(Linear, WEIGHT, BIAS)] * 2, "Linear expects x of shape (N, 12), found (1, 5)"),
+        ([node(Linear, WEIGHT, BIAS), node(Linear, WEIGHT, BIAS)], "Linear expects x of shape (N, 12), found (1, 5)"),
         ([node(Linear, WEIGHT, BIAS[:4]), BACK], "broadcast"),
         ([node(Linear, WEIGHT, np.ones((9, 1), np.float32)), BACK], "the bias of a Linear is no row of numbers"),
         ([node(Linear, WEIGHT[:, :0], BIAS[:0]), BACK], "its weights are not all finite numbers"),
@@ -236,6 +237,11 @@ def test_pytorch_models_are_loaded_as_they_were_saved(name, kind, encoding_dim, 
     for found in weights, again.state_dict():
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[part], weight) for part, weight in expected.items())
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert load_checkpoint(tmp_path, name)["model"].sample(2).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
     convolutions = [weight for weight in again.parameters() if weight.ndim == 4]
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convolutions)
     assert again.sample(2).shape == (2, 3, 12, 8)
@@ -372,6 +378,8 @@ def test_the_mlp_as_a_module(mlp):
     for pictures in found, model.decoder(latent):
         assert pictures.shape == (4, 3, 2, 3)
         np.testing.assert_allclose(pictures.flatten(1), expected, rtol=1e-4)
+    with pytest.raises(UserError, match=r"found a latent vector of 2 .*, expected the encoding_dim, 3"):
+        model.decoder(torch.randn(4, 3))
 
 
 def test_the_state_dict_of_the_mlp_shares_the_memory_of_its_graph(mlp):

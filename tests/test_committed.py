@@ -69,7 +69,7 @@ def test_the_committed_autoencoders_reconstruct_the_committed_pictures(name, kin
     path = tmp_path / f"{kind}_{name}.png"
     images = originals(ROOT / "vis" / path.name)
     model = load_checkpoint(ROOT / "models", name)["model"]
-    save_picture(name_rows(show_recover_results(images, model.reconstruct(images)), ["photo", name] * 2), path)
+    save_picture(name_rows(show_recover_results(images, model.reconstruct(images)), ["original", name] * 2), path)
     expect_like_committed(path, "")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Subset, random_split
+from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
 
 from data_processor import (
     FlowerDataset,
@@ -47,6 +47,11 @@ def test_batches(few_photos):
     assert len(labels_of) == 20 and len(found) == 16 and all(labels_of[image] == found[image] for image in found)
     for _ in range(2):
         assert all(map(torch.equal, everything(validation), validation.dataset[:]))
+
+
+def test_the_batch_size_comes_first(few_photos):
+    with pytest.raises(TypeError, match="found 16 as root, expected a folder; the batch size comes before it"):
+        create_flower_dataloaders(str(few_photos), 16, 24, 24)
 
 
 def test_workers_give_the_same_batches(few_photos):
@@ -87,7 +92,7 @@ def test_pixels_are_scaled_to_0_to_1():
 
 def test_any_loader_of_pytorch_takes_the_data_set(few_photos):
     photos = read_flowers(few_photos, 8, 12)
-    for dataset in photos, Subset(photos, range(5, 15)), *random_split(photos, [13, 7]):
+    for dataset in photos, Subset(photos, range(5, 15)), *random_split(photos, [13, 7]), ConcatDataset([photos] * 2):
         images, labels = everything(DataLoader(dataset, 4))
         expected = [dataset[i] for i in range(len(dataset))]
         assert torch.equal(images, torch.stack([image for image, _ in expected]))

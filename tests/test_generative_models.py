@@ -431,6 +431,15 @@ def test_calibrated_loss_by_hand():
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_calibrated_variance_is_not_below_that_of_bytes():
+    """Black photos are soon reconstructed without an error, and log(0) has no gradient."""
+    images, latent = torch.zeros(2, 3, 8, 8), torch.zeros(2, 2, 4)
+    reconstructed = torch.zeros(2, 3, 8, 8, requires_grad=True)
+    loss = calibrated_VAE_loss_function((reconstructed, *latent), images)
+    loss.backward()
+    assert loss.item() == pytest.approx(192 * math.log(1 / 12 / 255**2)) and not reconstructed.grad.any()
+
+
 def test_the_calibrated_variance_is_the_likeliest():
     """For any other variance s, the negative log likelihood is larger: 1/(2s) squared errors + D/2 log s."""
     torch.manual_seed(0)

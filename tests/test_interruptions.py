@@ -210,7 +210,10 @@ def test_a_finished_training_has_nothing_to_resume(flags, tmp_path, capsys):
     last = out.splitlines()[-4].split(",")[0].split()[1]
     assert summary[0] == "Stopped early: no better model in 3 epochs"
     again = capsys.readouterr().out
-    assert after_the_settings(again) == [f"Resumed after epoch {last}", *summary]
+    assert after_the_settings(again) == [f"Resumed after epoch {last}: no epoch is left", *summary]
+    with pytest.raises(SystemExit, match="2"):
+        train("MLPAE", *flags, "--epochs", 7)
+    assert "begun with other settings" in capsys.readouterr().err
     assert (tmp_path / "log" / "log_MLPAE.txt").read_text() == out + again
     assert what_is_left(tmp_path, "MLPAE") == expected
 

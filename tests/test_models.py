@@ -57,6 +57,14 @@ def test_image_sizes_that_are_no_multiple_of_4(build, size):
 
 
 @pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder])
+def test_images_of_another_size_are_named(build):
+    model = build(10, (12, 8))
+    for use in model, model.reconstruct:
+        with pytest.raises(ValueError, match=r"found images of shape \(2, 3, 8, 8\), expected \(N, 3, 8, 12\)"):
+            use(torch.rand(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("build", [Autoencoder, VarAutoencoder])
 def test_initial_weights_are_orthogonal_with_the_gain_for_relu(build):
     model = build()
     layers = [layer for layer in [*model.encoder, *model.decoder] if list(layer.parameters())]
@@ -135,6 +143,8 @@ def test_reconstructions_of_another_shape_are_refused():
     for shape in (1, 3, 8, 8), (2, 1, 8, 8), (3, 8, 8):
         with pytest.raises(ValueError, match=r"for images of shape \(2, 3, 8, 8\)"):
             VAE_loss_function((torch.zeros(shape), *latent), torch.zeros(2, 3, 8, 8))
+    with pytest.raises(ValueError, match="expected one image or more"):
+        VAE_loss_function((torch.zeros(0, 3, 8, 8), *latent), torch.zeros(0, 3, 8, 8))
 
 
 def test_antithetic_samples():

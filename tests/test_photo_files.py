@@ -158,6 +158,9 @@ def test_pixels_are_those_of_torchvision_but_for_rounding(size, tmp_path):
     assert difference[0].max() <= 5 and difference[1].max() <= 1
 
 
+RANGES = ["12 bits", "32 bits", "float", "float, one pixel defective", "12 bits, one pixel defective"]
+
+
 def picture(mode):
     """A picture of this mode, orange, or gray from the lowest to the highest number."""
     orange = Image.new("RGB", (40, 40), ORANGE)
@@ -169,6 +172,9 @@ def picture(mode):
         palette.info["transparency"] = palette.getpixel((0, 0))
         return palette
     gray = {"float": RAMP, "12 bits": (RAMP * (2**12 - 1)).astype(np.uint16)}
+    if "defective" in mode:  # one pixel
+        gray[mode] = gray[mode.split(",")[0]].copy()
+        gray[mode][5, 5] = {"float": 1e30, "12 bits": 2**16 - 1}[mode.split(",")[0]]
     gray["32 bits"] = (RAMP * 3 * 10**6).astype(np.int32) - 10**6
     gray["13 bits"], gray["16 bits"] = np.full((2, 40, 40), [[[2**12]], [[200 * 256 + 255]]], np.uint16)
     return Image.fromarray(gray[mode]) if mode in gray else orange.convert(mode)
@@ -183,7 +189,7 @@ def picture(mode):
         *[("L", "jpg", (153, 153, 153), 1), ("LA", "png", (153, 153, 153), 1), ("1", "png", (153, 153, 153), 26)],
         *[("16 bits", ending, (200, 200, 200), 0) for ending in ("png", "tif")],
         ("13 bits", "png", (16, 16, 16), 0),
-        *[(mode, "tif", (127.5, 127.5, 127.5), 1) for mode in ("12 bits", "32 bits", "float")],
+        *[(mode, "tif", (127.5, 127.5, 127.5), 1) for mode in RANGES],
         *[("transparent", "png", (255, 255, 255), 0), ("palette", "png", (255, 255, 255), 0)],
         ("half transparent", "png", (252, 192, 137), 1),
     ],
@@ -193,7 +199,7 @@ def test_a_picture_of_any_kind_arrives_as_rgb(mode, ending, expected, tolerance,
         save(tmp_path / "rose" / f"{i}.{ending}", picture(mode))
     pixels = read(tmp_path).pixels
     assert np.abs(pixels[0].mean(axis=(0, 1)) - expected).max() <= tolerance
-    if mode in ("12 bits", "32 bits", "float"):
+    if mode in RANGES:
         assert pixels.min() < 25 and pixels.max() > 230
 
 

@@ -35,7 +35,7 @@ def test_what_is_no_history_is_refused(content, tmp_path):
 
 @pytest.mark.parametrize(
     ("required", "bars"),
-    [(required_losses("MLPAE"), [0.03]), (required_losses("AE", "AdamW"), [0.01, 0.012]), ({}, [])],
+    [(required_losses("MLPAE")[0], [0.03]), (required_losses("AE", "AdamW")[0], [0.01, 0.012]), ({}, [])],
 )
 def test_losses_by_epoch(required, bars, figure, tmp_path):
     plot_losses("AE", history_of(TRAIN, VALID), 2, required, tmp_path / "loss.png")

@@ -152,6 +152,7 @@ OTHER_COMMANDS = {line for line in indented(COMMANDS) if line.startswith("python
 OTHER_COMMANDS |= set(re.findall(r"`(python (?:-m )?\w[^`]*)`", COMMANDS))
 # By .ci/run and by other tests.
 RUN_ELSEWHERE = "python -m pytest", "python -m benchmarks", "python check_gradients.py", "python -m generative.sample_"
+RUN_ELSEWHERE += ("python visualization.py --model all",)
 
 
 @unix

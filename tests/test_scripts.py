@@ -132,6 +132,12 @@ def test_the_summary_tells_met_from_not_met(folders, monkeypatch):
         assert log.endswith(expected)
     log, _ = train("AE", folders, "--optimizer", "SGD")
     assert "Asked by the handout: train loss below 0.015: not met\n" in log
+    monkeypatch.setitem(defaults.REQUIRED_LOSSES, "AE", {"train": 1, "valid": 0.5})
+    for better_from, verdict in (2, "met"), (3, "not met in 2 epochs"):
+        losses = iter([{"Loss": 0.5 if epoch < better_from else 0.4} for epoch in (1, 2, 3)])
+        monkeypatch.setattr(train_script, "validate", lambda *_, losses=losses: next(losses))
+        monkeypatch.setitem(defaults.REQUIRED_EPOCHS, "AE", 2)
+        assert train("AE", folders, "--epochs", 3)[0].endswith(f" below 1, valid loss below 0.5: {verdict}\n")
 
 
 @pytest.mark.parametrize(("function", "loss"), [("train_one_epoch", float("nan")), ("validate", float("inf"))])
@@ -215,7 +221,7 @@ def test_early_stopping_that_did_not_wait_and_losses_of_numpy(folders, monkeypat
         monkeypatch.setattr(TrainingRun, "epochs", lambda run, n=number: itertools.islice(epochs(run), n))
         log, _ = train("MLPAE", folders, "--epochs", 9)
         assert f"\nStopped early: no better model in {waited}; --patience is 20\nBest epoch: 1, " in log
-    assert "Resumed after epoch 2\n" in train("MLPAE", folders, "--epochs", 9, "--resume")[0]
+    assert "Resumed after epoch 2: no epoch is left\n" in train("MLPAE", folders, "--epochs", 9, "--resume")[0]
     assert load_checkpoint(tmp_path / "models", "MLPAE")["valid_loss"] == 0.5
 
 
@@ -355,7 +361,31 @@ def test_help_shows_every_default(script, capsys):
 def test_an_older_python_is_told_in_one_line(script):
     code = f"import sys; sys.version_info = (3, 9, 1); import {script}"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert (result.returncode, result.stderr) == (1, "This lab needs Python 3.10 or later, found 3.9.\n")
+    words = "This lab needs Python 3.10 or later, found 3.9: install a later one\n"
+    assert (result.returncode, result.stderr) == (2, words)
+
+
+def test_a_missing_package_is_told_in_one_line(tmp_path):
+    command = [sys.executable, "-S", ROOT / "train_script.py", "--help"]  # -S: without what is installed
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert re.match("This lab needs numpy, torch, .*pip install -r requirements.txt", result.stderr)
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_without_a_terminal(closed, folders, monkeypatch, tmp_path):
+    """As by pythonw, or with 2>&-: the stream is None."""
+    monkeypatch.setattr(sys, closed, None)
+    train_script.main([*map(str, ["--model", "AE", *folders]), "--image-size", "8", "--epochs", "1"])
+    getattr(sys, closed).close()
+    assert load_checkpoint(tmp_path / "models", "AE")["epoch"] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names of files are text")
+def test_a_folder_whose_name_is_no_text(folders, few_photos, tmp_path):
+    strange = few_photos.rename(tmp_path / os.fsdecode(b"\xff\xe8\x8a\xb1"))
+    train("VAE", ["--data-root", strange, *folders[2:]])
+    assert run(visualization, "--model", "VAE", *folders[2:], "--vis-dir", tmp_path / "vis") == ("", "")
 
 
 def test_progress_bars_on_a_terminal_unless_quiet(folders, shown_on_terminal, tmp_path):

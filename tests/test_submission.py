@@ -214,7 +214,7 @@ NODES_PY = "autograd/Nodes.py"
     [
         (NODES_PY, "grad.sum(axis=0)]", "grad.mean(axis=0)]", "Linear", "a mean over the batch"),
         (NODES_PY, "return grad * y * (1 - y)", "return grad * y", "Sigmoid", "1 - y is missing"),
-        (NODES_PY, "self.saved = output - target", "self.saved = target - output", "MSE", "the sign"),
+        (NODES_PY, "np.subtract(output, target,", "np.subtract(target, output,", "MSE", "the sign"),
         (NODES_PY, "self.saved = x > 0", "exit()", "ReLU", "exit()"),
         (NODES_PY, "self.saved = x > 0", "import os; os._exit(0)", "ReLU", "its process ended"),
         ("autograd/BaseGraph.py", "param -= lr * grad", "param -= 0.1 * grad", "graph", "lr"),

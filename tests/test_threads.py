@@ -43,6 +43,7 @@ def test_defaults_are_set_before_numpy_and_pytorch_are_imported(module):
     [
         ({name: "7" for name in DEFAULTS}, {name: "7" for name in DEFAULTS}),
         ({"OMP_NUM_THREADS": "4"}, {"OPENBLAS_NUM_THREADS": "None"}),
+        *[({"OMP_NUM_THREADS": wrong, "OMP_WAIT_POLICY": wrong}, {}) for wrong in ("0", "-1", "abc", "")],
         ({"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "None", "KMP_BLOCKTIME": "None"}),
     ],
 )

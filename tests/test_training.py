@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import mse_loss
 
 import MLPAE_train_script
 import train_script
@@ -193,6 +194,19 @@ def test_parts_3_and_4_against_a_plain_loop(name, optimizer, folders, few_photos
     best = np.argmin(expected, axis=0)[1]
     assert checkpoint["epoch"] == best + 1
     expect_same_weights(checkpoint["model"], models[best], 2e-7)
+
+
+@pytest.mark.parametrize("script", [train_script, train_DDPM])
+def test_validation_is_in_evaluation_mode(script, few_photos):
+    """Students' models may have dropout or batch norm."""
+
+    class Model(nn.Dropout):
+        def forward(self, images, *_):
+            return (super().forward(images), images) if script is train_DDPM else super().forward(images)
+
+    losses = [{"Loss": mse_loss}] if script is train_script else []
+    loss = script.validate(Model().train(), loaders(few_photos)[1], *losses)
+    assert loss in ({"Loss": 0}, 0)
 
 
 # Part 4, step 4
