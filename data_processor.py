@@ -128,12 +128,17 @@ def random_horizontal_flip(images: Tensor) -> Tensor:
     return torch.where(flipped, images.flip(3), images)
 
 
+def _in_0_to_1(images: Any) -> Tensor:
+    images = torch.as_tensor(images).detach().cpu()
+    return images.float() / (255 if images.dtype == torch.uint8 else 1)
+
+
 def show_images(images: Any, save_path: Any = None, columns: int = 8) -> Image.Image:
-    """Pictures (N, 3, H, W) in [0, 1], values outside clipped, in a grid with ``columns`` in a row, enlarged.
+    """Pictures (N, 3, H, W) in [0, 1], values outside clipped, or bytes, in a grid with ``columns`` in a row, enlarged.
 
     Returns the grid as a Pillow image, which a notebook displays; ``save_path`` is the path of a PNG file, or a file.
     """
-    images = torch.as_tensor(images).detach().float().cpu().clamp(0, 1)
+    images = _in_0_to_1(images).clamp(0, 1)
     zoom = max(1, 96 // images.shape[3])  # a whole number, so that no pixel is blurred
     enlarged = images.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
     grid = make_grid(enlarged, columns, padding=4, pad_value=1)
@@ -148,7 +153,7 @@ def show_recover_results(images: Any, recover_images: Any, save_path: Any = None
     if images.shape != recover_images.shape:
         raise ValueError(f"expected two batches of one shape, found {images.shape} and {recover_images.shape}")
     columns = min(columns, len(images))
-    pairs = torch.stack([torch.as_tensor(some).detach().float().cpu() for some in (images, recover_images)])
+    pairs = torch.stack([_in_0_to_1(some) for some in (images, recover_images)])
     blank = torch.ones(2, -len(images) % columns, *images.shape[1:])  # fills the last row
     rows = torch.cat([pairs, blank], dim=1).unflatten(1, (-1, columns)).transpose(0, 1)
     return show_images(rows.flatten(0, 2), save_path, columns)

@@ -85,7 +85,7 @@ def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Pa
     if not any(row["Epoch"] == epoch and saved.items() <= row.items() for row in history):
         print(f"{path}: not the history of this model, so no picture of the losses.", file=sys.stderr)
         return []
-    required, _ = required_losses(args.model, checkpoint["settings"].get("optimizer"))
+    required, _ = required_losses(args.model, checkpoint["settings"].get("optimizer"), checkpoint["image_size"])
     save_path = Path(args.vis_dir, f"loss_{args.model}.png")
     plot_losses(args.model, history, epoch, required, save_path)
     return [save_path]

@@ -14,12 +14,16 @@ class BaseGraph(Sequence[BaseNode]):
     Behaves as a sequence: ``len(graph)``, ``graph[0]``, ``for node in graph``. A slice is a graph of the same nodes,
     not of copies, so that ``graph[:5]`` and ``graph[5:]`` are the encoder and the decoder of an autoencoder.
 
+    A graph among the nodes stands for its own nodes.
+
     Raises:
         ValueError: a node stands at two places; the second forward would replace what the first one saved.
     """
 
-    def __init__(self, nodes: Iterable[BaseNode]) -> None:
-        self.nodes = list(nodes)
+    def __init__(self, nodes: "Iterable[BaseNode | BaseGraph]") -> None:
+        self.nodes: list[BaseNode] = []
+        for node in nodes:
+            self.nodes += node if isinstance(node, BaseGraph) else [node]
         if len({id(node) for node in self.nodes}) < len(self.nodes):
             raise ValueError(f"found a node twice in {self.nodes}, expected a new one for each place")
 

@@ -14,8 +14,9 @@ class BaseNode:
         grads: dL/dparam for each of ``params``, in the same order and shapes; empty until ``backward``.
 
     L is the loss at the end of the graph. ``forward`` saves what the derivative needs; ``backward`` uses what the
-    latest ``forward`` saved. It replaces ``grads`` each time and does not change the saved values, so that calling it
-    twice gives the same gradients twice: they do not accumulate, and need not be set to zero between batches.
+    latest ``forward`` saved. That is no copy: do not change x or y in place between the two. ``backward`` replaces
+    ``grads`` each time and does not change the saved values, so that calling it twice gives the same gradients twice:
+    they do not accumulate, and need not be set to zero between batches.
     """
 
     def __init__(self, *params: np.ndarray) -> None:

@@ -54,7 +54,7 @@ def _in_words(error: Exception) -> str:
         *_, frame = traceback.extract_tb(error.__traceback__)
         return f"{text} is not written yet ({frame.filename}, line {frame.lineno})"
     if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", text):  # NumPy's and PyTorch's
-        return f"out of memory ({text[:200]}); take a smaller --image-size or --batch-size"
+        return f"out of memory ({text[:200]}); take fewer or smaller images"
     return ""
 
 

@@ -6,6 +6,7 @@ Nothing of the project is imported here, and no model of PyTorch: ``data_process
 import contextlib
 import hashlib
 import io
+import operator
 import os
 import sys
 import threading
@@ -66,10 +67,11 @@ def read_photo_files(root: str | Path, width: int, height: int, strict: bool = F
     the class folders. ``quiet``: without a progress bar.
 
     Raises:
+        TypeError: the width or the height is no whole number.
         OSError: ``root`` is not a folder, or holds fewer than the two photos that a split needs; or something is left
             out, if ``strict``.
     """
-    root = Path(root)
+    root, width, height = Path(root), operator.index(width), operator.index(height)
     layout = f"expected a folder of class folders with photos in them, such as {root}/astilbe/1.jpg"
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; {layout}")
@@ -280,16 +282,17 @@ def _as_rgb(photo: Image.Image, width: int, height: int) -> Image.Image:
 def _with_8_bits(photo: Image.Image) -> Image.Image:
     """A gray picture of 16 bits or more, or of floats, with 8 bits, which Pillow would clip to instead of scaling.
 
-    Numbers of 16 bits are scaled by their range, 65,536. Where that would be nearly black, because no more than 12 bits
-    are in use, and where no range is given, it is from the lowest to the highest number in the picture. A thousandth at
-    either end does not count: a defective pixel would make the others black.
+    Numbers of 16 bits are scaled by the range of the bits that are in use: cameras give 12 or 14 of them. Others have
+    no range, so that it is from the lowest to the highest number in the picture. A thousandth at either end does not
+    count: a defective pixel would make the others black.
     """
     values = np.asarray(photo)
     low, high = np.percentile(values, (0.1, 99.9), method="nearest")
-    if photo.mode.startswith("I;16") and high >= 2**12:
-        return Image.fromarray((values >> 8).astype(np.uint8))
+    if photo.mode.startswith("I;16"):
+        low, high = 0, max(255, 2 ** int(high).bit_length() - 1)
     if not np.isfinite(values).all() or low == high:
-        raise ValueError(f"found gray values from {low:g} to {high:g}, expected a range of finite numbers")
+        found = f"found gray values from {values.min():g} to {values.max():g}"
+        raise ValueError(f"{found}, nearly all of them {low:g}, expected a range of finite numbers")
     low, high = np.float32(low), np.float32(high)
     scaled = (values.astype(np.float32).clip(low, high) - low) * (np.float32(255) / (high - low))
     return Image.fromarray(np.rint(scaled).astype(np.uint8))

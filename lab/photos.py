@@ -83,7 +83,7 @@ def photos_or_drawn(data_root: str, drawn_root: str, default: str = DATA_ROOT) -
         return data_root
     place = Path(data_root).absolute()
     if data_root != default:
-        raise UserError(f"--data-root: found no folder {place}, expected one of class folders with photos")
+        raise UserError(f"found no folder {place}, expected one of class folders with photos; give --data-root")
     if not Path(drawn_root).exists():
         try:
             Path(drawn_root).parent.mkdir(parents=True, exist_ok=True)

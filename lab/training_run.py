@@ -266,11 +266,14 @@ class TrainingRun:
             lines.append(f"Stopped early: no better model in {waited} epoch{'s' * (waited != 1)}{too_few}")
         losses = {key.replace("_", " ").title(): value for key, value in self.best.items() if key.endswith("loss")}
         lines.append(f"{'Last' if self.name == 'GAN' else 'Best'} epoch: {self.best_epoch}, {self._in_words(losses)}")
-        limits, most = required_losses(self.name, self.settings.get("optimizer"))
+        limits, most = required_losses(self.name, self.settings.get("optimizer"), self.args.image_size)
         if limits:
             words = ", ".join(f"{which} loss below {limit:g}" for which, limit in limits.items())
             met = [all(0 < row[f"{which.title()} Loss"] < limits[which] for which in limits) for row in self.history]
-            verdict = "met" if any(met[:most]) else f"not met in {most} epochs" if any(met) else "not met"
+            verdict = f"not met in {most} epochs" if any(met) else "not met"
+            if any(met := met[:most]):
+                saved = met[self.best_epoch - 1 : self.best_epoch] == [True]
+                verdict = "met" if saved else f"met in epoch {met.index(True) + 1}"
             lines.append(f"Asked by the handout: {words}: {verdict}")
         return lines
 
@@ -326,6 +329,8 @@ class TrainingRun:
         if not self.state_path.exists():
             print(f"Found no {self.state_path} to resume: starting from the beginning.", file=sys.stderr)
             return False
+        if not self.model_path.exists():
+            raise CheckpointError(f"{self.model_path}: no such model; give its folder, or train without --resume")
         try:
             state = values_in(self.state_path.read_bytes())
             then = state["fixed_settings"]
@@ -353,4 +358,5 @@ class TrainingRun:
         if cuda is not None:
             torch.cuda.set_rng_state(cuda)
         self.best, self.best_loss, self.best_epoch = best, best.get("valid_loss", math.inf), best["epoch"]
-        self.history, self.finished, self._saved_epochs = history, state["finished"], len(history)
+        self.history, self.finished = history, state["finished"]
+        self._saved_epochs = len(history) if self.history_path.exists() else 0

@@ -318,6 +318,9 @@ def test_a_graph_is_a_sequence_of_its_nodes():
     x = np.ones((1, 3), np.float32)
     encoder, decoder = graph[:2], graph[2:]
     np.testing.assert_array_equal(decoder.forward(encoder.forward(x)), graph.forward(x))
+    assert list(BaseGraph([encoder, *decoder])) == nodes
+    with pytest.raises(ValueError, match="found a node twice"):
+        BaseGraph([encoder, nodes[0]])
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (7,), (40, 50)])

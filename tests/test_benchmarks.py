@@ -45,12 +45,6 @@ def test_a_table_of_times(capsys):
     assert "| other | 2.00 | 2.00 - 2.00 | 1.00 (1.00 - 1.00) |" in out
 
 
-def test_times_are_medians(monkeypatch):
-    clock = iter([0, 5, 10, 11, 20, 29, 100, 102, 200, 203, 300, 301])
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
-    assert measure.time_in_turn({"a": lambda: None}, rounds=1, calls=3, pause=0) == {"a": [2]}
-
-
 def test_times_are_taken_in_turn():
     calls = []
     times = measure.time_in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, 3, 1, pause=0)

@@ -124,7 +124,7 @@ def test_the_log_is_on_stdout_and_progress_on_stderr(quiet, ci, shown, monkeypat
 
 
 ERROR = "script.py: error:"
-MEMORY = f"{ERROR} out of memory (can't allocate memory); take a smaller --image-size or --batch-size"
+MEMORY = f"{ERROR} out of memory (can't allocate memory); take fewer or smaller images"
 
 
 @pytest.mark.parametrize(

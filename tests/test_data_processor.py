@@ -52,6 +52,8 @@ def test_batches(few_photos):
 def test_the_batch_size_comes_first(few_photos):
     with pytest.raises(TypeError, match="found 16 as root, expected a folder; the batch size comes before it"):
         create_flower_dataloaders(str(few_photos), 16, 24, 24)
+    with pytest.raises(TypeError, match="integer"):
+        create_flower_dataloaders(16, few_photos, 48 / 2, 24)
 
 
 def test_workers_give_the_same_batches(few_photos):
@@ -256,3 +258,6 @@ def test_pictures_of_whatever_a_model_gives():
     outputs = torch.nn.Conv2d(3, 3, 1)(images)
     assert outputs.requires_grad and show_images(outputs) == show_images(outputs.detach().numpy())
     assert show_recover_results(images, outputs) == show_recover_results(images.numpy(), outputs.detach().numpy())
+    pixels = (255 * images).byte()  # as in FlowerDataset.pixels
+    assert show_images(pixels) == show_images(pixels / 255)
+    assert show_recover_results(pixels, images) == show_recover_results(pixels / 255, images)

@@ -206,8 +206,8 @@ def test_a_finished_training_has_nothing_to_resume(flags, tmp_path, capsys):
     assert f"Found no {tmp_path / 'models' / 'LastEpoch_MLPAE.pth'} to resume: starting from the beginning." in err
     expected = what_is_left(tmp_path, "MLPAE")
     train("MLPAE", *flags)
-    summary = out.splitlines()[-3:]
-    last = out.splitlines()[-4].split(",")[0].split()[1]
+    summary = out.splitlines()[-2:]
+    last = out.splitlines()[-3].split(",")[0].split()[1]
     assert summary[0] == "Stopped early: no better model in 3 epochs"
     again = capsys.readouterr().out
     assert after_the_settings(again) == [f"Resumed after epoch {last}: no epoch is left", *summary]
@@ -215,7 +215,13 @@ def test_a_finished_training_has_nothing_to_resume(flags, tmp_path, capsys):
         train("MLPAE", *flags, "--epochs", 7)
     assert "begun with other settings" in capsys.readouterr().err
     assert (tmp_path / "log" / "log_MLPAE.txt").read_text() == out + again
+    (tmp_path / "log" / "history_MLPAE.csv").unlink()
+    train("MLPAE", *flags)
     assert what_is_left(tmp_path, "MLPAE") == expected
+    checkpoint_path(tmp_path / "models", "MLPAE").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        train("MLPAE", *flags)
+    assert "BestModel_MLPAE.pkl: no such model; give its folder" in capsys.readouterr().err
 
 
 def test_a_training_is_resumed_in_another_place(flags, few_photos, tmp_path, monkeypatch, capsys):

@@ -188,7 +188,7 @@ def picture(mode):
         *[("CMYK", "jpg", ORANGE, 3), ("P", "png", ORANGE, 26), ("RGB", "gif", ORANGE, 26)],
         *[("L", "jpg", (153, 153, 153), 1), ("LA", "png", (153, 153, 153), 1), ("1", "png", (153, 153, 153), 26)],
         *[("16 bits", ending, (200, 200, 200), 0) for ending in ("png", "tif")],
-        ("13 bits", "png", (16, 16, 16), 0),
+        ("13 bits", "png", (127.5, 127.5, 127.5), 1),
         *[(mode, "tif", (127.5, 127.5, 127.5), 1) for mode in RANGES],
         *[("transparent", "png", (255, 255, 255), 0), ("palette", "png", (255, 255, 255), 0)],
         ("half transparent", "png", (252, 192, 137), 1),

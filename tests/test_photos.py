@@ -46,7 +46,7 @@ def test_the_flags_of_a_training_reach_its_photos(flags, few_photos, monkeypatch
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"data_root": "none"}, "^--data-root: found no folder .*none, expected"),
+        ({"data_root": "none"}, "^found no folder .*none, expected .*give --data-root"),
         ({"data_root": "none", "model_dir": "file"}, "^file: expected a folder to write in"),
         ({"data_root": "none", "log_dir": "file"}, "^file: expected a folder to write in"),
     ],

@@ -67,9 +67,6 @@ def test_train_look_and_generate(name, folders, tmp_path, monkeypatch):
     settings, data, *epochs, best = log.replace("\n  ", " ").splitlines()
     assert settings.startswith("Settings: ") and "epochs 3" in settings and "image_size 12x8" in settings
     assert data == f"Data: {tmp_path / 'few photos'}, 16 training and 4 validation photos"
-    if name in defaults.REQUIRED_LOSSES:
-        asked, best = best, epochs.pop()
-        assert re.fullmatch(r"Asked by the handout: train loss below \S+, valid loss below \S+: (not )?met", asked)
     losses = LINES.get(name, "Train Loss: N{4}, Valid Loss: N{4}").replace("N{", r"-?\d+\.\d{")
     assert [re.fullmatch(rf"Epoch: (\d), {losses}", line)[1] for line in epochs] == ["1", "2", "3"]
     shown = [line.removeprefix("Epoch: ").split(", Valid Squared")[0].split(", Valid VAE")[0] for line in epochs]
@@ -127,17 +124,25 @@ def test_the_summary_tells_met_from_not_met(folders, monkeypatch):
     for validate, limit, verdict in (0.5, 0.6, "met"), (0.5, 0.5, "not met"), (-0.01, 1, "not met"):
         monkeypatch.setattr(MLPAE_train_script, "validate", lambda *_, loss=validate: loss)
         monkeypatch.setitem(defaults.REQUIRED_LOSSES, "MLPAE", {"train": 1, "valid": limit})
-        log, _ = train("MLPAE", folders)
+        log, _ = train("MLPAE", folders, "--image-size", 24)
         expected = f"Asked by the handout: train loss below 1, valid loss below {limit:g}: {verdict}\n"
         assert log.endswith(expected)
-    log, _ = train("AE", folders, "--optimizer", "SGD")
+    assert "Asked" not in train("MLPAE", folders)[0]  # at another size
+    log, _ = train("AE", folders, "--optimizer", "SGD", "--image-size", 24)
     assert "Asked by the handout: train loss below 0.015: not met\n" in log
     monkeypatch.setitem(defaults.REQUIRED_LOSSES, "AE", {"train": 1, "valid": 0.5})
-    for better_from, verdict in (2, "met"), (3, "not met in 2 epochs"):
-        losses = iter([{"Loss": 0.5 if epoch < better_from else 0.4} for epoch in (1, 2, 3)])
-        monkeypatch.setattr(train_script, "validate", lambda *_, losses=losses: next(losses))
-        monkeypatch.setitem(defaults.REQUIRED_EPOCHS, "AE", 2)
-        assert train("AE", folders, "--epochs", 3)[0].endswith(f" below 1, valid loss below 0.5: {verdict}\n")
+    monkeypatch.setitem(defaults.REQUIRED_EPOCHS, "AE", 2)
+    monkeypatch.setattr(train_script, "train_one_epoch", lambda *_: next(train_losses))
+    monkeypatch.setattr(train_script, "validate", lambda *_: {"Loss": next(valid_losses)})
+    for losses, verdict in (
+        ([(0.9, 0.5), (0.9, 0.4), (0.9, 0.3)], "met in epoch 2"),
+        ([(0.9, 0.5), (0.9, 0.4), (0.9, 0.45)], "met"),
+        ([(0.9, 0.5), (1.0, 0.4), (0.9, 0.3)], "not met in 2 epochs"),
+        ([(0.9, 0.4), (1.0, 0.3), (1.0, 0.3)], "met in epoch 1"),
+    ):
+        train_losses, valid_losses = (iter(each) for each in zip(*losses, strict=True))
+        log, _ = train("AE", folders, "--epochs", 3, "--image-size", 24)
+        assert log.endswith(f"Asked by the handout: train loss below 1, valid loss below 0.5: {verdict}\n")
 
 
 @pytest.mark.parametrize(("function", "loss"), [("train_one_epoch", float("nan")), ("validate", float("inf"))])
