@@ -39,7 +39,7 @@ def join_processes(args: Any) -> str:
         folder = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, folder)
         if args.resume:
-            for state in Path(args.model_dir).glob(f"LastEpoch_{args.model}.pth"):
+            for state in Path(args.model_dir).glob(f"*_{args.model}.pth"):
                 shutil.copy(state, folder)
         args.model_dir = args.log_dir = args.vis_dir = folder
         vars(args).pop("tensorboard", None)
