@@ -63,7 +63,7 @@ def random_images(model: Any, n: int) -> Tensor:
 def random_images_by_fitted_prior(model: Any, n: int, photos: FlowerDataset) -> Tensor:
     """As ``random_images``, with latent vectors sampled from a Gaussian that is fitted to those of the photos: Ghosh et
     al., From Variational to Deterministic Autoencoders (2020)."""
-    vectors = latent_vectors(model, photos).double()
+    vectors = latent_vectors(model, photos[:][0]).double()
     covariance = torch.atleast_2d(vectors.T.cov(correction=0))
     # The covariance of few vectors is singular, that of one, or of vectors that are all alike, is 0.
     ridge = 1e-6 * covariance.trace().clamp_min(1e-6) * torch.eye(len(covariance))

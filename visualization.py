@@ -1,11 +1,12 @@
-"""Pictures of a trained model: originals above reconstructions, its losses, the latent space of a VAE, and denoising.
+"""Pictures of a trained model: originals above reconstructions, interpolations, losses, latent space, denoising.
 
     python visualization.py --model MLPAE|AE|VAE|VAE_calibrated|GAN|DDPM
     python visualization.py --model all
 
-The first writes vis/train_VAE.png and vis/valid_VAE.png (autoencoders alone), vis/loss_VAE.png, vis/latent_VAE.png
-(VAEs), and vis/denoising_DDPM.png and .gif (DDPM): pictures of each class on the way from noise. The second writes
-vis/all_models.png: validation photos, what each autoencoder makes of them, and samples of GAN and DDPM.
+The first writes vis/train_VAE.png and vis/valid_VAE.png (autoencoders alone), vis/interpolation_VAE.png,
+vis/loss_VAE.png, vis/latent_VAE.png (VAEs), and vis/denoising_DDPM.png and .gif (DDPM): pictures of each class on the
+way from noise. The second writes vis/all_models.png: validation photos, what each autoencoder makes of them, and
+samples of GAN and DDPM.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Any
 import lab.threads  # noqa: F401  (before PyTorch)
 
 import torch
+from torch import Tensor
 
 from data_processor import show_images, show_recover_results
 from lab.checkpoint import load_checkpoint
@@ -23,7 +25,7 @@ from lab.command_line import Parser, folder_flags, positive_int, say_what_is_nex
 from lab.defaults import AUTOENCODERS, MODELS, required_losses
 from lab.errors import UserError, one_line_errors
 from lab.files import atomic_write, prepare_folder
-from lab.generation import generate, labels_in_proportion
+from lab.generation import generate, labels_in_proportion, latent_vectors
 from lab.grids import name_rows, save_picture
 from lab.photos import photos_of_training
 from lab.plots import plot_latent, plot_losses, read_history
@@ -48,6 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     written = []
     if args.model in AUTOENCODERS:
         written += draw_photos(args, checkpoint)
+    else:
+        written += draw_interpolations_of_noise(args, checkpoint)
     if args.model == "DDPM":
         written += draw_denoising(args, checkpoint)
     written += draw_losses(args, checkpoint)
@@ -57,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:
-    """Draws photos above their reconstructions; for a VAE, also its latent space. Returns the files."""
+    """Draws photos above their reconstructions, and interpolations between validation photos of different classes; for
+    a VAE, also its latent space. Returns the files."""
     model = checkpoint["model"]
     training, validation = photos_of_training(checkpoint, args)
     paths = []
@@ -70,7 +75,59 @@ def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Pa
     if hasattr(model, "encode"):
         paths.append(Path(args.vis_dir, f"latent_{args.model}.png"))
         plot_latent(model, training, validation, paths[-1])
-    return paths
+    pairs = [validation[pair][0] for pair in pairs_of_classes(validation.labels.tolist())]
+    between = [torch.stack([pair[0], *interpolate(model, pair), pair[1]]) for pair in pairs]
+    return [*paths, draw_interpolations(args, between)]
+
+
+@torch.no_grad()
+def interpolate(model: Any, images: Tensor, steps: int = 8) -> Tensor:
+    """Two images (2, 3, H, W) -> (steps, 3, H, W): what the decoder of an autoencoder makes of points on the straight
+    line between their latent vectors; of a VAE, the means."""
+    start, end = latent_vectors(model, images)
+    return model.decoder(torch.lerp(start, end, torch.linspace(0, 1, steps)[:, None]))
+
+
+def slerp(start: Tensor, end: Tensor, steps: int = 8) -> Tensor:
+    """Vectors (D,) of N(0, 1) -> (steps, D): spherical interpolation (Song et al., DDIM, 2021, section 5.3). They keep
+    their length, about the square root of D; on a straight line it would fall by 29 % in the middle."""
+    angle = torch.acos(torch.cosine_similarity(start, end, dim=0))
+    share = torch.linspace(0, 1, steps)[:, None]
+    return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
+
+
+def pairs_of_classes(labels: list[int], number: int = 5) -> list[list[int]]:
+    """Positions of up to ``number`` pairs of different labels, the first; of any two if all labels are the same."""
+    left: list[int] = list(range(len(labels)))
+    pairs: list[list[int]] = []
+    while len(pairs) < number and len({labels[i] for i in left}) > 1:
+        start = left.pop(0)
+        end = next(i for i in left if labels[i] != labels[start])
+        left.remove(end)
+        pairs.append([start, end])
+    return pairs or [[0, len(labels) - 1]]
+
+
+def draw_interpolations_of_noise(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:
+    """Draws interpolations between random latent vectors, or noise, each in one class: of GAN and DDPM. Returns the
+    file."""
+    model = checkpoint["model"]
+    rows = []
+    for row in range(5):
+        torch.manual_seed(row)
+        latent = slerp(*torch.randn(2, model.encoding_dim))
+        rows.append(model.sample(len(latent), torch.full((len(latent),), row % model.classes), latent=latent))
+    return [draw_interpolations(args, rows)]
+
+
+def draw_interpolations(args: argparse.Namespace, rows: list[Tensor]) -> Path:
+    """Draws rows of images, and below the first, its ends blended pixel by pixel. Returns the file."""
+    first, *others = rows
+    blended = torch.lerp(first[0], first[-1], torch.linspace(0, 1, len(first))[:, None, None, None])
+    picture = show_images(torch.cat([first, blended, *others]), columns=len(first))
+    path = Path(args.vis_dir, f"interpolation_{args.model}.png")
+    save_picture(name_rows(picture, [args.model, "pixels blended", *[args.model] * len(others)]), path)
+    return path
 
 
 def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:

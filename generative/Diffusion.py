@@ -22,6 +22,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,12 @@ class Diffusion(nn.Module):
 
     @torch.no_grad()
     def denoise(
-        self, n: int, labels: Tensor | None = None, guidance: float = GUIDANCE, steps: int = 25
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        guidance: float = GUIDANCE,
+        steps: int = 25,
+        latent: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Noise, and what each step makes of it: steps + 1 times n pictures, (n, 3, H, W), the last in [0, 1].
 
@@ -79,10 +85,12 @@ class Diffusion(nn.Module):
             labels: (n,) int64; by default at random.
             guidance: g in v + g (v - v_early), equation 3 of Karras et al., whose w is 1 + g; 0 for none.
             steps: how many.
+            latent: the noise (n, 3HW); by default from N(0, 1).
         """
         width, height = self.image_size
         weight = self.network.enter.weight
         noise = torch.randn(n, 3, height, width, device=weight.device, dtype=weight.dtype)
+        noise = noise if latent is None else latent.view_as(noise)
         chosen = torch.randint(self.classes, (n,)) if labels is None else labels
         chosen = chosen.to(weight.device)
 
@@ -93,9 +101,9 @@ class Diffusion(nn.Module):
         for x in ddim(guided_v, noise, steps):
             yield (x + 1) / 2
 
-    def sample(self, n: int, labels: Tensor | None = None, guidance: float = GUIDANCE, steps: int = 25) -> Tensor:
+    def sample(self, n: int, labels: Tensor | None = None, guidance: float = GUIDANCE, **options: Any) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], denoised from noise; arguments are those of ``denoise``."""
-        *_, pictures = self.denoise(n, labels, guidance, steps)
+        *_, pictures = self.denoise(n, labels, guidance, **options)
         return pictures
 
 

@@ -67,10 +67,11 @@ class GAN(nn.Module):
             nn.Linear(288 * math.prod(quarter), 1 + classes),
         )
 
-    def generate(self, labels: Tensor) -> Tensor:
-        """Labels (N,) -> pictures (N, 3, H, W) in [0, 1], of latent vectors sampled from N(0, 1)."""
+    def generate(self, labels: Tensor, latent: Tensor | None = None) -> Tensor:
+        """Labels (N,) -> pictures (N, 3, H, W) in [0, 1], of latent vectors (N, encoding_dim), or random ones."""
         weight = next(self.parameters())
-        latent = torch.randn(len(labels), self.encoding_dim, device=weight.device, dtype=weight.dtype)
+        if latent is None:
+            latent = torch.randn(len(labels), self.encoding_dim, device=weight.device, dtype=weight.dtype)
         one_hot_labels = one_hot(labels.to(weight.device), self.classes).to(latent.dtype)
         return self.generator(torch.cat([latent, one_hot_labels], dim=1))
 
@@ -84,9 +85,10 @@ class GAN(nn.Module):
         return outputs[:, 0] + outputs[:, 1:].gather(1, labels[:, None])[:, 0]
 
     @torch.no_grad()
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        """n pictures, (n, 3, H, W) in [0, 1], of these labels (n,); by default these are random."""
-        return self.generate(torch.randint(self.classes, (n,)) if labels is None else labels)
+    def sample(self, n: int, labels: Tensor | None = None, latent: Tensor | None = None) -> Tensor:
+        """n pictures, (n, 3, H, W) in [0, 1], of these labels (n,) and latent vectors (n, encoding_dim); by default
+        these are random."""
+        return self.generate(torch.randint(self.classes, (n,)) if labels is None else labels, latent)
 
 
 def discriminator_loss(photo_scores: Tensor, picture_scores: Tensor) -> Tensor:

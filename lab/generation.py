@@ -52,7 +52,7 @@ def draw_samples(title: str, images: Tensor, labels: Tensor | None, classes: Seq
 
 
 @torch.no_grad()
-def latent_vectors(model: Any, photos: Any) -> Tensor:
-    """The latent vectors (N, encoding_dim) of a FlowerDataset by an AE or a VAE: of a VAE, the means."""
-    batches = [photos[rows][0] for rows in torch.arange(len(photos)).split(256)]
+def latent_vectors(model: Any, images: Tensor) -> Tensor:
+    """The latent vectors (N, encoding_dim) of images (N, 3, H, W) by an autoencoder: of a VAE, the means."""
+    batches = images.split(256)
     return torch.cat([model.encode(some)[0] if hasattr(model, "encode") else model.encoder(some) for some in batches])

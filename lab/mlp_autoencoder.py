@@ -44,16 +44,23 @@ class MLPAutoencoder(nn.Module):
 
     reconstruct = forward
 
+    def encoder(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [0, 1] -> latent vectors (N, encoding_dim), by the first half of the Linears."""
+        return _forward(self.graph[: self._middle()], images.flatten(1))
+
     def decoder(self, latent: Tensor) -> Tensor:
         """Latent vectors (N, encoding_dim) -> images (N, 3, H, W) in [0, 1], by the second half of the Linears."""
         width, height = self.image_size
-        linears = [i for i, node in enumerate(self.graph) if node.params]
-        decoder = self.graph[linears[len(linears) // 2] :]
+        decoder = self.graph[self._middle() :]
         size = len(decoder[0].params[0])
         if size != latent.shape[1]:
             found = f"found a latent vector of {size} in the model of Part 2"
             raise UserError(f"{found}, expected the encoding_dim, {latent.shape[1]}")
         return _forward(decoder, latent).reshape(-1, 3, height, width)
+
+    def _middle(self) -> int:
+        linears = [i for i, node in enumerate(self.graph) if node.params]
+        return linears[len(linears) // 2]
 
     def sample(self, n: int) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors sampled from N(0, 1)."""

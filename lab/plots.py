@@ -5,7 +5,6 @@ differs in colour also differs in shape or line style.
 """
 
 import csv
-import itertools
 import logging
 import warnings
 from pathlib import Path
@@ -91,37 +90,21 @@ def plot_losses(
 
 @torch.no_grad()
 def plot_latent(
-    model: VarAutoencoder, training: FlowerDataset, validation: FlowerDataset, save_path: str | Path, steps: int = 8
+    model: VarAutoencoder, training: FlowerDataset, validation: FlowerDataset, save_path: str | Path
 ) -> None:
-    """Plots interpolations between validation photos in the latent space, and the latent means of all of them.
-
-    An interpolation decodes ``steps`` points on the line from the latent mean of one photo to that of another. The map
-    shows the latent means of the validation photos along the first two principal components of those of the training
-    photos.
-    """
-    means, unseen = latent_vectors(model, training), latent_vectors(model, validation)
-    # Padded with zeros, so that there are two principal components of one number or one photo.
+    """Plots the latent means of the validation photos along the first two principal components of those of the
+    training photos."""
+    means, unseen = (latent_vectors(model, photos[:][0]) for photos in (training, validation))
+    # Padded with zeros: there are two principal components even of one photo, or of vectors of one number.
     centred, points = (pad(vectors - means.mean(0), (0, 1)) for vectors in (means, unseen))
     _, singular_values, components = torch.linalg.svd(pad(centred, (0, 0, 0, 1)), full_matrices=False)
     variances = singular_values**2 / centred.square().sum()
     coordinates = points @ components[:2].T
 
-    one_of_each = [validation.labels.tolist().index(label) for label in validation.labels.unique()]
-    ends = [*one_of_each, *(i for i in range(len(validation)) if i not in one_of_each)][:3]
-    rows = []
-    for start, end in zip(ends, [*ends[1:], ends[0]], strict=True):
-        line = torch.lerp(unseen[start], unseen[end], torch.linspace(0, 1, steps)[:, None])
-        rows.append([validation[start][0], *model.decoder(line), validation[end][0]])
-
     with rc_context(STYLE):
-        figure: Any = Figure(figsize=(9, 9), layout="constrained")
+        figure: Any = Figure(figsize=(9, 6), layout="constrained")
         figure.suptitle(f"The latent space of {model.name}")
-        top, bottom = figure.subfigures(2, 1, height_ratios=[len(rows), 5])
-        top.supxlabel("an image, what the decoder makes on the way to the next, and that image", fontsize="medium")
-        for axes, image in zip(top.subplots(len(rows), steps + 2).flat, itertools.chain(*rows), strict=True):
-            axes.imshow(image.permute(1, 2, 0).numpy(), vmin=0, vmax=1)
-            axes.set_axis_off()
-        axes = bottom.add_subplot(aspect="equal")
+        axes = figure.add_subplot(aspect="equal")
         dots = []
         for label in range(len(validation.classes)):
             x, y = coordinates[validation.labels == label].T.numpy()
@@ -133,7 +116,7 @@ def plot_latent(
         # The names of many classes are in columns beside the map.
         place: dict[str, Any] = {"loc": "outside right center", "fontsize": "small"} if len(dots) > 6 else {}
         names = [one_line(name)[:40].replace("$", r"\$") for name in validation.classes]  # no formulas
-        legend = bottom if place else axes
+        legend = figure if place else axes
         legend.legend(dots, names, frameon=False, markerscale=2, ncols=1 + (len(dots) - 1) // 20, **place)
         _save(figure, save_path)
 

@@ -20,7 +20,7 @@ WIDE = {0xFEE0 + code: code for code in range(33, 127)}  # full-width letters, d
 CLUTTER = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|(?:tensor|np\.float\d\d)\(")  # colours, tensor(0.02)
 EPOCH = re.compile(r"(?<![a-z_])epoch(?![a-z])[\W_]{0,6}?(\d[\w.]*(?: ?%|[ ,']\d{3}(?![\d%/]))?)(?:/\d+)?", re.ASCII)
 OTHER = re.compile(r"(?<![a-z])(?:best|lowest|(?:since|from|at|after|until) epoch)")  # losses after it are others
-NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d{1,3}(?:[,']\d{3}){1,2}\.\d+\b|\.?\d[\w.]*(?:(?<=e)[+-]\d+)?)", re.ASCII)
+NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d{1,3}(?:[,']\d{3}){1,2}\.\d+\b|\.?\d[\w.]*(?:(?<=e)[+-][\w.]+)?)", re.ASCII)
 LOSS = re.compile(r"[+-]?(?:[\d,']*\.\d+(?:e[+-]?\d\d?)?|\d+e[+-]?\d\d?)")  # 517 may be a number of photos
 AFTER = re.compile(r"\s?%|\s?/\s?[\d.]|\s?-{0,3}[>→]|[\s,'~-]\d")  # a share, a change from 0.03 --> 0.02, a range
 STOP = re.compile(r"[,;|()\[\]{}]|:(?=\s?[a-z])|\s-+\s|\s/\s|\.\s")

@@ -55,25 +55,6 @@ def model():
 
 
 @torch.no_grad()
-def test_interpolations_between_photos(figure, few_photos, model, tmp_path):
-    training, validation = read_flowers(few_photos, 8, 8).split()
-    plot_latent(model, training, validation, tmp_path / "latent.png", steps=3)
-    *walks, _ = figure().axes
-    shown = [torch.from_numpy(np.array(axes.images[0].get_array())).permute(2, 0, 1) for axes in walks]
-    images, labels = validation[:]
-    mu, _ = model.encode(images)
-    ends = []
-    for row in range(3):
-        start, first, middle, last, end = shown[5 * row : 5 * row + 5]
-        assert torch.equal(end, shown[5 * (row + 1) % 15])  # each walk begins where the last one ended
-        (a,), (b,) = ([i for i in range(len(images)) if torch.equal(images[i], photo)] for photo in (start, end))
-        torch.testing.assert_close(torch.stack([first, last]), model.decoder(mu[[a, b]]))
-        torch.testing.assert_close(middle[None], model.decoder((mu[[a]] + mu[[b]]) / 2))
-        ends.append(a)
-    assert len(set(ends)) == 3 and labels[ends[:2]].tolist() == [0, 1]  # one of each class, if they are enough
-
-
-@torch.no_grad()
 def test_the_map_shows_the_first_two_principal_components(figure, few_photos, model, tmp_path):
     """They are found in another way here; each may point forward or backward."""
     training, validation = read_flowers(few_photos, 8, 8).split()

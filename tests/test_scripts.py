@@ -438,7 +438,7 @@ def test_every_script_says_what_it_wrote_and_what_comes_next(folders, tmp_path, 
     flags = [*map(str, folders[:2]), "--image-size", "8", "--epochs", "1"]
     elsewhere = ["--model-dir", "my models", "--log-dir", "log/8"]
     losses = ["models/BestModel_MLPAE.pkl", "log/history_MLPAE.csv", "log/log_MLPAE.txt"]
-    pictures = [f"vis/{kind}_MLPAE.png" for kind in ("train", "valid", "loss")]
+    pictures = [f"vis/{kind}_MLPAE.png" for kind in ("train", "valid", "interpolation", "loss")]
     others = ["my models/BestModel_AE.pth", "log/8/history_AE.csv", "log/8/log_AE.txt"]
     look, sample = "visualization.py --model", "random_generation.py --model"
     for script, arguments, written, following in (

@@ -69,7 +69,7 @@ def test_photos_above_their_reconstructions(name, flags, number, latent, draw, f
         images, _ = photos[:number]
         grid = show_recover_results(images, model.reconstruct(images))
         expect_grid_beside_names(tmp_path / "vis" / f"{kind}_{name}.png", grid)
-    drawn = [f"{kind}_{name}.png" for kind in (*latent, "loss", "train", "valid")]
+    drawn = [f"{kind}_{name}.png" for kind in ("interpolation", *latent, "loss", "train", "valid")]
     assert sorted(path.name for path in (tmp_path / "vis").iterdir()) == drawn
 
 
@@ -77,7 +77,7 @@ def test_models_that_reconstruct_nothing_need_no_photos(draw, few_photos, tmp_pa
     saved_model("DDPM", few_photos, tmp_path / "models")
     shutil.rmtree(few_photos)
     assert draw(visualization, "DDPM") == ""
-    drawn = ["denoising_DDPM.gif", "denoising_DDPM.png", "loss_DDPM.png"]
+    drawn = ["denoising_DDPM.gif", "denoising_DDPM.png", "interpolation_DDPM.png", "loss_DDPM.png"]
     assert sorted(path.name for path in (tmp_path / "vis").iterdir()) == drawn
 
 
@@ -122,6 +122,57 @@ def test_a_history_of_another_model_is_not_drawn(draw, few_photos, tmp_path):
     assert not (tmp_path / "vis" / "loss_GAN.png").exists()
 
 
+@pytest.mark.parametrize("name", ["MLPAE", "AE", "VAE"])
+def test_interpolations_between_photos(name, draw, few_photos, tmp_path):
+    """The means of a VAE, and the latent vectors of the others, on a straight line between photos of two classes."""
+    model = saved_model(name, few_photos, tmp_path / "models")
+    draw(visualization, name)
+    _, validation = read_flowers(few_photos, 8, 8).split()
+    images, labels = validation[:]
+    with torch.no_grad():
+        vectors = model.encode(images)[0] if name == "VAE" else model.encoder(images)
+        rows = []
+        for a, b in visualization.pairs_of_classes(labels.tolist()):
+            assert labels[a] != labels[b]
+            steps = [model.decoder((1 - i / 7) * vectors[[a]] + i / 7 * vectors[[b]]) for i in range(8)]
+            rows.append(torch.cat([images[[a]], *steps, images[[b]]]))
+        blended = [(1 - i / 9) * rows[0][0] + i / 9 * rows[0][-1] for i in range(10)]
+    grid = show_images(torch.cat([rows[0], torch.stack(blended), *rows[1:]]), columns=10)
+    expect_grid_beside_names(tmp_path / "vis" / f"interpolation_{name}.png", grid)
+
+
+@pytest.mark.parametrize("name", ["GAN", "DDPM"])
+def test_interpolations_of_noise(name, draw, few_photos, tmp_path):
+    """In one class; the ends are those of the latent vectors alone."""
+    model = saved_model(name, few_photos, tmp_path / "models")
+    draw(visualization, name)
+    size = 8 * (96 // 8) + 4
+    found = pixels_of(tmp_path / "vis" / f"interpolation_{name}.png")[:, -8 * size - 4 :]
+    torch.manual_seed(3)
+    latent = torch.randn(2, model.encoding_dim)
+    ends = model.sample(2, torch.tensor([1, 1]), latent=latent)
+    for column, image in zip((0, 7), ends, strict=True):
+        top, left = 4 * size + 4, column * size + 4
+        corner = found[top : top + size - 4 : 12, left : left + size - 4 : 12]
+        assert np.abs(corner / 255 - image.permute(1, 2, 0).numpy()).max() < 0.01
+
+
+def test_spherical_interpolation():
+    start, end = torch.randn(2, 1000).double()
+    path = visualization.slerp(start, 2 * end, 5)
+    torch.testing.assert_close(path[[0, -1]], torch.stack([start, 2 * end]))
+    path = visualization.slerp(start / start.norm(), end / end.norm(), 5)
+    torch.testing.assert_close(path.norm(dim=1), torch.ones(5).double())
+    steps = torch.cosine_similarity(path[1:], path[:-1])
+    torch.testing.assert_close(steps, steps[:1].expand(4))
+
+
+def test_pairs_of_different_classes():
+    pairs = visualization.pairs_of_classes
+    assert pairs([0, 0, 1, 2, 0, 1]) == [[0, 2], [1, 3], [4, 5]]
+    assert len(pairs([0, 1] * 9)) == 5 and pairs([0, 0, 0]) == [[0, 2]] and pairs([0]) == [[0, 0]]
+
+
 def test_all_models_in_one_picture(few_photos, tmp_path, capsys):
     models = {name: saved_model(name, few_photos, tmp_path) for name in MODELS}
     flags = ["--model", "all", "--model-dir", str(tmp_path), "--vis-dir", str(tmp_path / "vis")]
@@ -147,7 +198,7 @@ def test_default_folders(few_photos, tmp_path, monkeypatch):
     visualization.main(["--model", "AE"])
     random_generation.main(["--model", "AE"])
     drawn = sorted(path.name for path in (tmp_path / "vis").iterdir())
-    assert drawn == ["loss_AE.png", "random_images_AE.png", "train_AE.png", "valid_AE.png"]
+    assert drawn == ["interpolation_AE.png", "loss_AE.png", "random_images_AE.png", "train_AE.png", "valid_AE.png"]
 
 
 @pytest.mark.parametrize(
