@@ -5,10 +5,12 @@ photos, and the generator to make the discriminator take them for photos. With o
 discriminator overfits; so both photos and pictures are augmented before it sees them, by small random changes of colour
 and position.
 
-Sources: Goodfellow et al., Generative Adversarial Nets (2014), for the idea; Radford, Metz and Chintala, Unsupervised
-Representation Learning with Deep Convolutional GANs (2016), for the layers; Lim and Ye, Geometric GAN (2017), for the
-hinge loss; Zhao et al., Differentiable Augmentation for Data-Efficient GAN Training (2020), for the augmentation;
-Miyato and Koyama, cGANs with Projection Discriminator (2018), for the labels.
+Sources: Goodfellow et al., Generative Adversarial Nets (2014), for the idea and the losses; Radford, Metz and Chintala,
+Unsupervised Representation Learning with Deep Convolutional GANs (2016), for the layers, with upsampling and
+convolutions in place of transposed ones (Odena et al., Deconvolution and Checkerboard Artifacts, 2016); Mescheder,
+Geiger and Nowozin, Which Training Methods for GANs do actually Converge? (2018), for the gradient penalty; Zhao et al.,
+Differentiable Augmentation for Data-Efficient GAN Training (2020), for the augmentation; Miyato and Koyama, cGANs with
+Projection Discriminator (2018), for the labels.
 """
 
 import math
@@ -16,7 +18,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, pad, relu
+from torch.nn.functional import one_hot, pad, softplus
 
 GAN_ENCODING_DIM = 64
 
@@ -47,10 +49,18 @@ class GAN(nn.Module):
             nn.Unflatten(1, (192, *quarter)),
             nn.BatchNorm2d(192),
             nn.ReLU(),
-            nn.ConvTranspose2d(192, 96, 4, stride=2, padding=1, bias=False),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(192, 96, 3, padding=1, bias=False),
             nn.BatchNorm2d(96),
             nn.ReLU(),
-            nn.ConvTranspose2d(96, 48, 4, stride=2, padding=1, bias=False),
+            nn.Conv2d(96, 96, 3, padding=1, bias=False),
+            nn.BatchNorm2d(96),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(96, 48, 3, padding=1, bias=False),
+            nn.BatchNorm2d(48),
+            nn.ReLU(),
+            nn.Conv2d(48, 48, 3, padding=1, bias=False),
             nn.BatchNorm2d(48),
             nn.ReLU(),
             nn.Conv2d(48, 3, 3, padding=1),
@@ -92,13 +102,23 @@ class GAN(nn.Module):
 
 
 def discriminator_loss(photo_scores: Tensor, picture_scores: Tensor) -> Tensor:
-    """The hinge loss of the discriminator for scores (N,) of photos and of pictures; 2 if it cannot distinguish."""
-    return (relu(1 - photo_scores) + relu(1 + picture_scores)).mean()
+    """The cross-entropy of telling photos from pictures, by their scores (N,), which are logits (Goodfellow et al.,
+    equation 1): 2 log 2 = 1.39 if the discriminator cannot distinguish them."""
+    return (softplus(-photo_scores) + softplus(picture_scores)).mean()
 
 
 def generator_loss(picture_scores: Tensor) -> Tensor:
-    """The hinge loss of the generator: minus the mean score of its pictures (N,)."""
-    return -picture_scores.mean()
+    """Minus the mean log-probability, by the discriminator, that its pictures with these scores (N,) are photos: the
+    non-saturating loss (Goodfellow et al., section 3)."""
+    return softplus(-picture_scores).mean()
+
+
+def gradient_penalty(model: GAN, photos: Tensor, labels: Tensor) -> Tensor:
+    """Half the squared gradient of the score of a photo with respect to its pixels, the mean over the photos (Mescheder
+    et al., equation 9): it keeps the discriminator from growing steep around the few photos that it has."""
+    photos = photos.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.score(photos, labels).sum(), photos, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean() / 2
 
 
 def augment(images: Tensor) -> Tensor:
@@ -117,10 +137,11 @@ def augment(images: Tensor) -> Tensor:
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     x = mean + uniform(0.8, 1.2, 1, 1, 1) * (x - mean)
 
-    # Translation by up to an eighth of each side: a window at a random position in the padded image.
-    down, right = height // 8, width // 8
-    rows = torch.arange(height, device=x.device) + uniform(0, 2 * down + 1, 1).long()
-    columns = torch.arange(width, device=x.device) + uniform(0, 2 * right + 1, 1).long()
-    padded = pad(x, (right, right, down, down)).permute(0, 2, 3, 1)
+    # Translation by -4, 0 or 4 pixels: a window at a random position in the padded image. The generator doubles its
+    # pictures twice, so that they repeat something every four pixels. By other numbers of pixels, the discriminator
+    # would lose sight of that, since it would see it at any place.
+    rows = torch.arange(height, device=x.device) + 4 * uniform(0, 3, 1).long()
+    columns = torch.arange(width, device=x.device) + 4 * uniform(0, 3, 1).long()
+    padded = pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)
     batch = torch.arange(n, device=x.device)[:, None, None]
     return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).to(images.dtype)

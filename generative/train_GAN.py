@@ -16,11 +16,13 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
 from data_processor import random_horizontal_flip
-from generative.GAN import GAN, discriminator_loss, generator_loss
+from generative.GAN import GAN, discriminator_loss, generator_loss, gradient_penalty
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import load_photos
 from lab.training_run import TrainingRun
+
+PENALTY = 0.1  # weight of the gradient penalty
 
 
 @one_line_errors
@@ -50,8 +52,11 @@ def main(argv: list[str] | None = None) -> None:
 
                 # The discriminator's step: to tell the photos from the pictures.
                 d_loss = discriminator_loss(model.score(images, labels), model.score(pictures.detach(), labels))
+                penalized = d_loss
+                if d_scheduler.last_epoch % 8 == 0:  # and so eight times as much: it changes slowly, and costs as much
+                    penalized = d_loss + 8 * PENALTY * gradient_penalty(model, images, labels)
                 d_optimizer.zero_grad()
-                d_loss.backward()
+                penalized.backward()
                 d_optimizer.step()
                 d_scheduler.step()
 

@@ -112,7 +112,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
         add("encoding-dim", positive_int, "size of the latent vector")
-        self.add_argument("--batch-size", type=positive_int, default=16, help="images in a batch")
+        add("batch-size", positive_int, "images in a batch")
         add("epochs", positive_int, "maximum number of epochs")
         add("lr", positive_float, "maximum learning rate")
         add("patience", positive_int, "epochs without a better model, then early stopping")

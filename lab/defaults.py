@@ -19,12 +19,14 @@ class Settings(NamedTuple):
         lr: maximum learning rate of the schedule.
         patience: early stopping after so many epochs without a better model; None: no early stopping.
         encoding_dim: size of the latent vector; None: given by the image size.
+        batch_size: images in a batch.
     """
 
     epochs: int
     lr: float
     patience: int | None = 15
     encoding_dim: int | None = 64
+    batch_size: int = 16
 
 
 DEFAULTS = {
@@ -33,7 +35,7 @@ DEFAULTS = {
     "AE with SGD": Settings(epochs=60, lr=5.0),
     "VAE": Settings(epochs=20, lr=3e-3),
     "VAE_calibrated": Settings(epochs=40, lr=2e-3),
-    "GAN": Settings(epochs=150, lr=1e-3, patience=None),
+    "GAN": Settings(epochs=110, lr=1e-3, patience=None, batch_size=32),
     "DDPM": Settings(epochs=110, lr=2e-3, patience=None, encoding_dim=None),
 }
 

@@ -22,7 +22,7 @@ from generative.Diffusion import (
     stratified_times,
     time_features,
 )
-from generative.GAN import GAN, GAN_ENCODING_DIM, augment, discriminator_loss, generator_loss
+from generative.GAN import GAN, GAN_ENCODING_DIM, augment, discriminator_loss, generator_loss, gradient_penalty
 from VarAutoencoder import KL_divergence, VarAutoencoder, calibrated_VAE_loss_function, squared_error
 
 SIZES = [(24, 24), (32, 20), (4, 8)]
@@ -302,9 +302,18 @@ def test_each_loss_reaches_all_weights_of_its_network():
 
 def test_gan_losses_by_hand():
     photo_scores, picture_scores = torch.tensor([3.0, 0.5]), torch.tensor([-2.0, 0.0])
-    # max(0, 1 - 3), max(0, 1 - 0.5); max(0, 1 - 2), max(0, 1 + 0)
-    assert discriminator_loss(photo_scores, picture_scores).item() == pytest.approx((0 + 0.5) / 2 + (0 + 1) / 2)
-    assert generator_loss(torch.tensor([1.0, 2.0])).item() == pytest.approx(-1.5)
+    expected = [-math.log(1 / (1 + math.exp(-logit))) for logit in (3, 0.5, 2, 0)]  # right with these logits
+    assert discriminator_loss(photo_scores, picture_scores).item() == pytest.approx(sum(expected) / 2, rel=1e-6)
+    assert generator_loss(-picture_scores).item() == pytest.approx(sum(expected[2:]) / 2, rel=1e-6)
+
+
+def test_gradient_penalty_by_hand(monkeypatch):
+    """Of the score w x, half the square of w: of each photo, also where its gradient is switched off."""
+    model, weight = GAN(image_size=(8, 8)), torch.tensor(3.0, requires_grad=True)
+    monkeypatch.setattr(model, "score", lambda images, labels: (weight * images[:, 0, 0, :2]).sum(1))
+    penalty = gradient_penalty(model, torch.rand(4, 3, 8, 8), torch.zeros(4).long())
+    penalty.backward()
+    assert penalty.item() == 9 and weight.grad.item() == 6
 
 
 def test_the_discriminator_learns_to_tell_and_the_generator_to_fool():
@@ -342,10 +351,10 @@ def test_the_discriminator_has_strided_convolutions_and_leaky_relus(size):
 def test_scores_are_of_augmented_images():
     """By a discriminator that measures brightness, of gray images: each score is another, as are the changes."""
     torch.manual_seed(0)
-    model = GAN(image_size=(8, 8))
-    model.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2, bias=False))
-    nn.init.constant_(model.discriminator[1].weight, 1 / (2 * 3 * 64))  # half for any label, half for this one
-    images, labels = torch.full((300, 3, 8, 8), 0.9), torch.zeros(300).long()
+    model = GAN(image_size=(24, 24))
+    model.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(3 * 576, 2, bias=False))
+    nn.init.constant_(model.discriminator[1].weight, 1 / (2 * 3 * 576))  # half for any label, half for this one
+    images, labels = torch.full((300, 3, 24, 24), 0.9), torch.zeros(300).long()
     scores, others = (model.score(images, labels).detach() for _ in range(2))
     assert scores.shape == (300,) and scores.min() > 0.3  # 0.9 is 0.8 in [-1, 1], less at the margin
     assert scores.std() > 0.05 and abs(torch.stack([scores, others]).corrcoef()[0, 1]) < 0.2
@@ -395,19 +404,19 @@ def test_augment_changes_brightness_saturation_and_contrast_of_each_image_indepe
 
 
 @pytest.mark.parametrize("size", [(16, 24), (24, 16)])
-def test_augment_moves_each_image_by_up_to_an_eighth_and_fills_with_0(size):
+def test_augment_moves_each_image_by_4_pixels_or_not_and_fills_with_0(size):
     height, width = size
     torch.manual_seed(0)
     image = torch.full((3, *size), 0.7)
-    image[:, 8, 13] = 1
+    image[:, 8, 8] = 1
     changed = augment(image.expand(5000, 3, *size))
     assert changed.shape == (5000, 3, *size)
     brightest = changed.sum(dim=1).flatten(1).argmax(dim=1)
-    down, right = brightest // width - 8, brightest % width - 13
-    for shift, farthest in (down, height // 8), (right, width // 8):
-        counts = (shift + farthest).bincount()
-        assert len(counts) == 2 * farthest + 1
-        torch.testing.assert_close(counts / 5000, torch.full((len(counts),), 1 / len(counts)), atol=0.02, rtol=0)
+    down, right = brightest // width - 8, brightest % width - 8
+    for shift in down, right:
+        values, counts = shift.unique(return_counts=True)
+        assert values.tolist() == [-4, 0, 4]
+        torch.testing.assert_close(counts / 5000, torch.full((3,), 1 / 3), atol=0.03, rtol=0)
     assert abs(torch.stack([down, right]).float().corrcoef()[0, 1]) < 0.05
     rows, columns = torch.arange(height) - down[:, None], torch.arange(width) - right[:, None]
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
