@@ -138,8 +138,8 @@ def augment(images: Tensor) -> Tensor:
     x = mean + uniform(0.8, 1.2, 1, 1, 1) * (x - mean)
 
     # Translation by -4, 0 or 4 pixels: a window at a random position in the padded image. The generator doubles its
-    # pictures twice, so that they repeat something every four pixels. By other numbers of pixels, the discriminator
-    # would lose sight of that, since it would see it at any place.
+    # pictures twice, which leaves a pattern that repeats every four pixels. Moved by other numbers of pixels, it would
+    # be at another place in each picture, and the discriminator could not see it.
     rows = torch.arange(height, device=x.device) + 4 * uniform(0, 3, 1).long()
     columns = torch.arange(width, device=x.device) + 4 * uniform(0, 3, 1).long()
     padded = pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
                 # The discriminator's step: to tell the photos from the pictures.
                 d_loss = discriminator_loss(model.score(images, labels), model.score(pictures.detach(), labels))
                 penalized = d_loss
-                if d_scheduler.last_epoch % 8 == 0:  # and so eight times as much: it changes slowly, and costs as much
+                if d_scheduler.last_epoch % 8 == 0:  # eight times as much in every eighth step costs less
                     penalized = d_loss + 8 * PENALTY * gradient_penalty(model, images, labels)
                 d_optimizer.zero_grad()
                 penalized.backward()
