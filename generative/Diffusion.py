@@ -89,8 +89,9 @@ class Diffusion(nn.Module):
         """
         width, height = self.image_size
         weight = self.network.enter.weight
-        noise = torch.randn(n, 3, height, width, device=weight.device, dtype=weight.dtype)
-        noise = noise if latent is None else latent.view_as(noise)
+        if latent is None:
+            latent = torch.randn(n, self.encoding_dim, device=weight.device, dtype=weight.dtype)
+        noise = latent.view(n, 3, height, width)
         chosen = torch.randint(self.classes, (n,)) if labels is None else labels
         chosen = chosen.to(weight.device)
 

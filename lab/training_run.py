@@ -86,7 +86,6 @@ class TrainingRun:
                 self._look_at_outputs(self.parts[0])
             self._bar = stack.enter_context(progress(None, f"Training {self.name}", self.args.epochs, "epoch"))
             if resumed:
-                self.finished |= len(self.history) >= self.args.epochs
                 none_left = ": no epoch is left" if self.finished else ""
                 self._log(f"Resumed after epoch {len(self.history)}{none_left}")
                 self._bar.update(len(self.history))
@@ -358,5 +357,5 @@ class TrainingRun:
         if cuda is not None:
             torch.cuda.set_rng_state(cuda)
         self.best, self.best_loss, self.best_epoch = best, best.get("valid_loss", math.inf), best["epoch"]
-        self.history, self.finished = history, state["finished"]
+        self.history, self.finished = history, state["finished"] or len(history) >= self.args.epochs
         self._saved_epochs = len(history) if self.history_path.exists() else 0
