@@ -40,7 +40,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--guidance",
         type=number_from_0,
-        help="for DDPM, how far to go away from its early version; 0: no guidance (default: 0.3)",
+        help="for DDPM, how far to go away from its early version; 0: no guidance (default: 0.4)",
         **absent,
     )
     priors = ["normal", "gaussian"]

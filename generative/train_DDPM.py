@@ -3,7 +3,8 @@
     python -m generative.train_DDPM > log/train_DDPM.txt
 
 The log goes to stdout, one line per epoch, and the best model to models/BestModel_DDPM.pth. What is saved is an
-exponential moving average of the network's weights, and an early version of this average, for the guidance.
+exponential moving average of the network's weights, and an early version of this average, for the guidance; both in
+half precision.
 """
 
 import copy
@@ -16,6 +17,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from data_processor import random_horizontal_flip
 from generative.Diffusion import DDPM_loss_function, Diffusion
+from generative.Muon import Muon
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import load_photos
@@ -48,10 +50,17 @@ def main(argv: list[str] | None = None) -> None:
     args.encoding_dim = model.encoding_dim
     trained, training = distribute(model, training, args)
 
-    optimizer = torch.optim.AdamW(model.network.parameters(), args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    scheduler = OneCycleLR(optimizer, args.lr, args.epochs * len(training), cycle_momentum=False)
+    # Muon is for the weights between hidden layers: those of all convolutions but the first and the last.
+    hidden = [layer.weight for layer in model.network.modules() if isinstance(layer, torch.nn.Conv2d)][1:-1]
+    others = [param for param in model.network.parameters() if not any(param is weight for weight in hidden)]
+    adamw = torch.optim.AdamW(others, args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    muon = Muon(hidden, 3 * args.lr)
+    steps = args.epochs * len(training)
+    adamw_scheduler = OneCycleLR(adamw, args.lr, steps, cycle_momentum=False)
+    muon_scheduler = OneCycleLR(muon, 3 * args.lr, steps, cycle_momentum=False)
+    parts = [model, averaged, adamw, adamw_scheduler, muon, muon_scheduler]
 
-    with TrainingRun(args, "DDPM", training, validation, [model, averaged, optimizer, scheduler]) as run:
+    with TrainingRun(args, "DDPM", training, validation, parts) as run:
         for epoch in run.epochs():
             model.train()
             total: Any = 0
@@ -60,13 +69,15 @@ def main(argv: list[str] | None = None) -> None:
                 images = random_horizontal_flip(images)
                 outputs = trained(images, labels)
                 loss = DDPM_loss_function(outputs, images)
-                optimizer.zero_grad()
+                model.zero_grad()
                 loss.backward()
-                optimizer.step()
-                scheduler.step()
+                adamw.step()
+                adamw_scheduler.step()
+                muon.step()
+                muon_scheduler.step()
 
                 # The moving average, of decay 0.999, and less in the first steps: initial weights are soon forgotten.
-                share = max(0.001, 9 / (9 + scheduler.last_epoch))
+                share = max(0.001, 9 / (9 + adamw_scheduler.last_epoch))
                 weights = zip(averaged.network.parameters(), model.network.parameters(), strict=True)
                 for average, weight in weights:
                     average.lerp_(weight.detach(), share)

@@ -36,7 +36,7 @@ DEFAULTS = {
     "VAE": Settings(epochs=20, lr=3e-3),
     "VAE_calibrated": Settings(epochs=40, lr=2e-3),
     "GAN": Settings(epochs=110, lr=1e-3, patience=None, batch_size=32),
-    "DDPM": Settings(epochs=110, lr=2e-3, patience=None, encoding_dim=None),
+    "DDPM": Settings(epochs=100, lr=2e-3, patience=None, encoding_dim=None),
 }
 
 REQUIRED_LOSSES: dict[str, dict[str, float]] = {

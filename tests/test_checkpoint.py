@@ -234,9 +234,12 @@ def test_pytorch_models_are_loaded_as_they_were_saved(name, kind, encoding_dim, 
     assert loaded | {"model": None} == saved | {"model": None}
     again = loaded["model"]
     assert (type(again), again.name, again.encoding_dim, again.training) == (kind, name, encoding_dim, False)
+    if name == "DDPM":  # in half precision
+        expected = {part: weight.half() for part, weight in expected.items()}
     for found in weights, again.state_dict():
         assert found.keys() == expected.keys()
-        assert all(torch.equal(found[part], weight) for part, weight in expected.items())
+        assert all(torch.equal(found[part], weight.to(found[part].dtype)) for part, weight in expected.items())
+    assert all(weight.dtype == expected[part].dtype for part, weight in weights.items())
     torch.set_default_dtype(torch.float64)
     try:
         assert load_checkpoint(tmp_path, name)["model"].sample(2).dtype == torch.float32
@@ -245,6 +248,18 @@ def test_pytorch_models_are_loaded_as_they_were_saved(name, kind, encoding_dim, 
     convolutions = [weight for weight in again.parameters() if weight.ndim == 4]
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convolutions)
     assert again.sample(2).shape == (2, 3, 12, 8)
+
+
+def test_half_precision_hardly_changes_pictures(tmp_path):
+    torch.manual_seed(0)
+    model = Diffusion(image_size=(8, 8), classes=2)
+    for param in model.parameters():
+        param.data += 0.05 * torch.randn_like(param)
+    save_checkpoint(make("DDPM") | {"model": model}, checkpoint_path(tmp_path, "DDPM"))
+    again = load_checkpoint(tmp_path, "DDPM")["model"]
+    noise, labels = torch.randn(4, 192), torch.arange(4) % 2
+    found, expected = (each.sample(4, labels, latent=noise) for each in (again, model))
+    assert expected.std(dim=0).mean() > 0.1 and 0 < (found - expected).abs().max() < 0.02
 
 
 def test_files_of_earlier_versions_are_loaded(tmp_path):

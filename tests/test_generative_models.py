@@ -23,6 +23,7 @@ from generative.Diffusion import (
     time_features,
 )
 from generative.GAN import GAN, GAN_ENCODING_DIM, augment, discriminator_loss, generator_loss, gradient_penalty
+from generative.Muon import Muon, orthogonalized
 from VarAutoencoder import KL_divergence, VarAutoencoder, calibrated_VAE_loss_function, squared_error
 
 SIZES = [(24, 24), (32, 20), (4, 8)]
@@ -238,7 +239,7 @@ def test_guidance_exaggerates_what_changed_since_the_early_version(guidance, mon
     torch.manual_seed(0)
     *_, found = model.denoise(3, steps=5) if guidance is None else model.denoise(3, guidance=guidance, steps=5)
     torch.manual_seed(0)
-    v = 0.1 - (0.3 if guidance is None else guidance) * 0.1
+    v = 0.1 - (0.4 if guidance is None else guidance) * 0.1
     *_, expected = ddim(lambda x, t: torch.full_like(x, v), torch.randn(3, 3, 4, 4), 5)
     torch.testing.assert_close(found, (expected + 1) / 2)
     assert called.count(0.1) == 5 and called.count(0.2) == (0 if guidance == 0 else 5)
@@ -276,6 +277,36 @@ def test_labels_are_random_unless_given(build, monkeypatch):
 def test_ddpm_loss():
     outputs = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 4.0]])
     assert DDPM_loss_function(outputs, None).item() == 2.5 == mse_loss(*outputs).item()
+
+
+@pytest.mark.parametrize("shape", [(5, 30), (30, 5), (8, 8), (1, 9), (9, 1), (1, 1)])
+def test_muon_makes_singular_values_equal(shape):
+    torch.manual_seed(0)
+    size = min(shape)
+    u, v = (torch.linalg.qr(torch.randn(side, size).double())[0] for side in shape)
+    values = torch.logspace(0, -2, size)
+    found = orthogonalized(1e-3 * u * values @ v.T)
+    torch.testing.assert_close(found, u * (u.T @ found @ v).diag() @ v.T)
+    assert 0.65 < torch.linalg.svdvals(found).min() <= torch.linalg.svdvals(found).max() < 1.25
+    assert not orthogonalized(torch.zeros(shape)).any()
+
+
+def test_muon_by_hand():
+    """Two steps for gradients of one singular value: their directions by momentum, their lengths by the rate."""
+    weight = torch.zeros(6, 2, 1, 1, requires_grad=True)
+    optimizer = Muon([weight], lr=0.5)
+    gradients = torch.tensor([[100.0, 0], [0, 100]])  # of one of six output channels
+    expected = torch.zeros(6, 2)
+    average = torch.zeros(2)
+    for gradient in gradients:
+        weight.grad = torch.zeros(6, 2, 1, 1)
+        weight.grad[3, :, 0, 0] = gradient
+        average = 0.95 * average + 0.05 * gradient
+        direction = 0.05 * gradient + 0.95 * average
+        length = torch.linalg.svdvals(orthogonalized(direction[None]))[0]
+        expected[3] -= 0.5 * 3**0.5 * length * direction / direction.norm()  # 6 x 2: the root of 6 / 2
+        optimizer.step()
+        torch.testing.assert_close(weight[:, :, 0, 0], expected)
 
 
 def test_an_encoding_dim_that_is_not_the_noises():

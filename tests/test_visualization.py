@@ -254,7 +254,7 @@ def test_guidance_changes_the_pictures(draw, few_photos, tmp_path):
     checkpoint = load_checkpoint(tmp_path / "models", "DDPM")
     save_checkpoint(checkpoint | {"model": model}, checkpoint_path(tmp_path / "models", "DDPM"))
     pictures = []
-    for flags in [], ["--guidance", "0.3"], ["--guidance", "0"], ["--guidance", "2"]:
+    for flags in [], ["--guidance", "0.4"], ["--guidance", "0"], ["--guidance", "2"]:
         draw(random_generation, "DDPM", *flags)
         pictures.append(pixels_of(tmp_path / "vis" / "random_images_DDPM.png"))
     assert [(picture == pictures[0]).all() for picture in pictures] == [True, True, False, False]
