@@ -19,7 +19,8 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         weights: (out, in, ...) each, of linear layers or convolutions: seen as matrices (out, in * ...).
-        lr: the learning rate: what a step adds to a matrix has this spectral norm, about, and more if it is high.
+        lr: the learning rate, which is about the spectral norm of a step; for a matrix with more rows than columns,
+            times the root of rows / columns.
         momentum: the decay of the average of the gradients.
     """
 
@@ -41,15 +42,15 @@ class Muon(torch.optim.Optimizer):
 def orthogonalized(matrix: Tensor) -> Tensor:
     """U S V^T (M, N) -> about U V^T: singular values that are no smaller than 0.002 of the norm become 0.7 to 1.2.
 
-    Five Newton-Schulz iterations, X <- (a + b X X^T + c (X X^T)^2) X, as in the source. All of them together multiply X
-    by one small matrix, P; so that X itself, which is wider, is multiplied twice in all.
+    Five Newton-Schulz iterations, X <- (a I + b X X^T + c (X X^T)^2) X, as in the source. Together they multiply X from
+    the left by a matrix that is as small as X X^T, so that X itself, which is wider, is multiplied only twice.
     """
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonalized(matrix.T).T
+    x = matrix / (matrix.norm() + 1e-7)
     gram = x @ x.T  # X X^T, as it is after each iteration
-    product = torch.eye(len(x), device=x.device, dtype=x.dtype)
+    product = identity = torch.eye(len(x), device=x.device, dtype=x.dtype)
     for _ in range(5):
-        p = 3.4445 * torch.eye(len(x), device=x.device, dtype=x.dtype) - 4.7750 * gram + 2.0315 * gram @ gram
-        product, gram = p @ product, p @ gram @ p
-    x = product @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+        factor = 3.4445 * identity - 4.7750 * gram + 2.0315 * gram @ gram
+        product, gram = factor @ product, factor @ gram @ factor
+    return product @ x

@@ -3,7 +3,8 @@
 A checkpoint is a dict: the model, what is needed to rebuild it, and where it came from.
 
     name          MLPAE, AE, VAE, VAE_calibrated, GAN or DDPM
-    model         an MLPAutoencoder (in the file: its BaseGraph), or a PyTorch model (in the file: its state_dict)
+    model         an MLPAutoencoder (in the file: its BaseGraph), or a PyTorch model (in the file: its state_dict,
+                  of DDPM in half precision)
     encoding_dim  the size of the latent vector
     image_size    [width, height] in pixels
     data          root of the photos, a fingerprint of those it was trained on and validated on, and the number of
