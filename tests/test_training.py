@@ -18,6 +18,7 @@ from generative import train_DDPM, train_GAN
 from generative.Diffusion import Diffusion
 from generative.GAN import GAN
 from lab.checkpoint import load_checkpoint, values_in
+from lab.command_line import image_size
 from lab.plots import read_history
 from VarAutoencoder import VAE_loss_function, VarAutoencoder, calibrated_VAE_loss_function
 
@@ -324,7 +325,9 @@ def test_the_DDPM_against_a_plain_loop(folders, few_photos, tmp_path):
     expect_same_weights(checkpoint["model"], models[best].half().float(), 2e-7)
 
 
-def test_the_early_version_is_the_average_after_an_eighth_of_the_epochs(folders, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("size", "epochs"), [("4", "16"), ("48", "4")])
+def test_the_early_version_is_an_average(size, epochs, folders, tmp_path, monkeypatch):
+    """That after two epochs: an eighth of sixteen, or, for large photos, the half of four in which they are halved."""
     averages = []
 
     def validate(model, loader):
@@ -335,12 +338,33 @@ def test_the_early_version_is_the_average_after_an_eighth_of_the_epochs(folders,
 
     monkeypatch.setattr(train_DDPM, "validate", validate)
     with pytest.raises(SystemExit):
-        train_DDPM.main([*map(str, folders), "--image-size", "4", "--epochs", "16"])
+        train_DDPM.main([*map(str, folders), "--image-size", size, "--epochs", epochs])
     model = load_checkpoint(tmp_path / "models", "DDPM")["model"]
     for found, expected in (model.early, averages[1]), (model.network, averages[2]):
         assert all(torch.equal(weight, expected[name].half().float()) for name, weight in found.state_dict().items())
     for other in averages[0], averages[2]:
         assert any(not torch.equal(averages[1][name], weight) for name, weight in other.items())
+
+
+@pytest.mark.parametrize(("size", "half"), [("48", (24, 24)), ("64x48", (24, 32)), ("40", None), ("52x48", None)])
+def test_large_photos_are_seen_at_half_the_size_in_the_first_half_of_the_epochs(size, half, folders, monkeypatch):
+    seen = []
+
+    def loss(outputs, images):
+        assert outputs[0].shape == images.shape
+        if torch.is_grad_enabled():  # in training
+            seen.append(images)
+        return mean_squared_error(*outputs)
+
+    monkeypatch.setattr(train_DDPM, "DDPM_loss_function", loss)
+    monkeypatch.setattr(train_DDPM, "random_horizontal_flip", lambda images: images)
+    train_DDPM.main([*map(str, folders), "--image-size", size, "--epochs", "3"])  # each of one batch
+    width, height = image_size(size)
+    sizes = [tuple(images.shape[2:]) for images in seen]
+    assert sizes == [half or (height, width), (height, width), (height, width)]
+    if half:  # the mean of four pixels
+        pooled = seen[1].unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
+        torch.testing.assert_close(seen[0].sum(0), pooled.sum(0))  # whatever the order of the photos
 
 
 @pytest.mark.parametrize("name", ["GAN", "DDPM"])
