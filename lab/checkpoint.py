@@ -153,8 +153,6 @@ def _check(checkpoint: Any, name: str) -> None:
     _expect(_is_number(checkpoint["settings"]["split_seed"], 0, 2**32), "its split seed is no whole number")
     data = checkpoint["data"]
     _expect(_is_plain(data["root"]) and _is_plain(data["fingerprint"]), "its data root or fingerprint is no plain text")
-    if "kinds" in data:  # in files of earlier versions
-        data["classes"] = data.pop("kinds")
     classes = data.get("classes", {})
     plain = all(_is_plain(label) and "/" not in label and "\\" not in label for label in classes)
     counts = type(classes) is dict and all(_is_number(count, 0, 2**32) for count in classes.values())
@@ -178,9 +176,7 @@ def _rebuild(checkpoint: dict[str, Any]) -> nn.Module:
     classes = len(checkpoint["data"].get("classes", ()))
     with torch.device("meta"):  # takes no memory, whatever size the file asks for
         model = new_model(checkpoint["name"], checkpoint["encoding_dim"], checkpoint["image_size"], classes)
-    # In files of earlier versions, the embedding of the labels of the diffusion model has another name.
-    weights = {name.replace(".kind.", ".label."): weight for name, weight in checkpoint["model"].items()}
-    expected = model.state_dict()
+    weights, expected = checkpoint["model"], model.state_dict()
     _expect(weights.keys() == expected.keys(), "its weights are not those of the model")
     for name, weight in weights.items():
         # Not the default dtype, which a notebook may have set to float64.

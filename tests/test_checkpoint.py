@@ -262,21 +262,6 @@ def test_half_precision_hardly_changes_pictures(tmp_path):
     assert expected.std(dim=0).mean() > 0.1 and 0 < (found - expected).abs().max() < 0.02
 
 
-def test_files_of_earlier_versions_are_loaded(tmp_path):
-    """They had kinds in place of classes, and labels. Some autoencoders had neither."""
-    parts = make("DDPM")
-    weights = {name.replace(".label.", ".kind."): weight for name, weight in parts["model"].items()}
-    data = {"root": "flowers", "fingerprint": "0"}
-    assert weights.keys() != parts["model"].keys()
-    for name, model, kinds in ("DDPM", weights, {"rose": 7, "tulip": 0}), ("AE", make("AE")["model"], None):
-        content = content_of(make(name, model=model, data=data | ({"kinds": kinds} if kinds else {})), name)
-        checkpoint_path(tmp_path, name).write_bytes(content)
-        loaded = load_checkpoint(tmp_path, name)
-        assert loaded["data"] == data | ({"classes": kinds} if kinds else {})
-        for part, weight in make(name)["model"].items():
-            assert torch.equal(loaded["model"].state_dict()[part], weight)
-
-
 def changed(**weights):
     """The checkpoint of an AE with some of its weights changed, or left out if None."""
     model = make("AE")["model"] | {name.replace("__", "."): weight for name, weight in weights.items()}
