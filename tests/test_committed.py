@@ -28,7 +28,7 @@ def expect_like_committed(path, place, tolerance=2):
 
 SAMPLES = [(name, "", "", []) for name in MODELS]
 SAMPLES += [("DDPM", "", "_calendula", ["--class", "calendula"])]
-SAMPLES += [pytest.param("DDPM", "48", "", ["--number", "24"], marks=pytest.mark.slow)]
+SAMPLES += [pytest.param("DDPM", size, "", ["--number", "24"], marks=pytest.mark.slow) for size in ("48", "64")]
 
 
 @pytest.mark.parametrize(("name", "place", "what", "flags"), SAMPLES)

@@ -225,7 +225,7 @@ def expect_picture(found, path, expected):
         assert saved.format == "PNG" and np.array_equal(np.asarray(saved), expected)
 
 
-@pytest.mark.parametrize(("width", "zoom"), [(24, 4), (33, 2), (200, 1)])
+@pytest.mark.parametrize(("width", "zoom"), [(24, 4), (33, 3), (96, 1), (200, 1)])
 def test_small_pictures_are_enlarged(width, zoom):
     images = some_images(1, 3, 5, width)
     expected = pasted((5 * zoom, width * zoom), images, zoom, [(0, 0)])  # one alone has no margin
