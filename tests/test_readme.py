@@ -6,13 +6,18 @@ import shlex
 import shutil
 import sys
 import types
+from html.parser import HTMLParser
 
 import pytest
-from conftest import ROOT, unix
-from markdown_it import MarkdownIt
-from markdown_it.tree import SyntaxTreeNode
+from cmarkgfm import github_flavored_markdown_to_html
+from cmarkgfm.cmark import Options
+from conftest import ROOT, skip_if_trained_here, unix
 
-NAMES = ["README", "docs/pictures", "docs/results", "docs/training", "docs/teachers", "docs/trouble", "docs/tasks"]
+from lab.defaults import MODELS
+from lab.plots import read_history
+
+DOCS = "architecture", "pictures", "results", "tasks", "teachers", "training", "trouble", "why"
+NAMES = ["README", *(f"docs/{name}" for name in DOCS)]
 PAGES = {
     f"{name}{ending}": (ROOT / f"{name}{ending}").read_text(encoding="utf-8")
     for name in NAMES
@@ -70,40 +75,157 @@ def test_links_lead_somewhere(name):
             assert anchor in (anchors_of(path.read_text(encoding="utf-8")) if place else anchors_of(page)), link
 
 
-def misread(page):
-    """What a line that begins with a number, as a wrapped one may, has made of the lists; and details left open."""
-    found = []
-    for node in SyntaxTreeNode(MarkdownIt().enable("table").parse(page)).walk():
-        if node.type == "ordered_list":
-            found += [f"{item.info} for {i}" for i, item in enumerate(node.children, 1) if item.info != str(i)]
-            before = node.previous_sibling
-            if before and before.type == "paragraph" and before.map[1] == node.map[0]:
-                found.append(f"a list in the paragraph of line {node.map[0]}")
-        elif node.type == "inline":
-            found += re.findall(r"^\s*\d+[.)]\s.*", node.content, re.MULTILINE)
-        elif node.type == "html_block" and node.content.count("<details>") != node.content.count("</details>"):
-            found.append(node.content)
-    return found
+FORMULA = re.compile(r"\$\$.+?\$\$|\$[^$]+\$", re.DOTALL)
+
+
+class Rendered(HTMLParser):
+    """A page as GitHub shows it: its text without code, and in ``misread`` what was meant in another way."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.lines, self.text, self.misread = page.splitlines(), "", []
+        self.open, self.item, self.pipes = [], [], None
+        options = Options.CMARK_OPT_UNSAFE | Options.CMARK_OPT_SOURCEPOS
+        self.feed(github_flavored_markdown_to_html(page, options))
+        self.misread += [f"<{tag}> is left open" for tag in self.open]
+        # A line that begins with a number, as a wrapped one may; a row of a table that is none.
+        self.misread += re.findall(r"^\s*(?:\d+[.)]\s|\|).*", self.text, re.MULTILINE)
+        source = re.sub(r"^( *)```.*?^\1```$|^    .*?$|`[^`]*`", "", page, flags=re.MULTILINE | re.DOTALL)
+        for formula in FORMULA.finditer(source):
+            around = source[formula.start() - 1], source[formula.end() :][:1]
+            text = formula[0] in self.text and ("\n" not in formula[0] or formula[0].startswith("$$"))
+            if not text or not around[0].isspace() or re.match(r"\w", around[1]):
+                self.misread.append(formula[0])
+
+    def handle_startendtag(self, tag, attrs):
+        pass  # as of pictures
+
+    def handle_starttag(self, tag, attrs):
+        if tag != "img":
+            self.open.append(tag)
+        line, column = map(int, re.match(r"(\d+):(\d+)|", dict(attrs).get("data-sourcepos", "0:0")).groups())
+        if tag in ("ol", "ul"):
+            self.item.append(0)
+            if tag == "ol" and line > 1 and self.lines[line - 2].strip():
+                self.misread.append(f"a list in the paragraph of line {line}")
+        elif tag == "li":
+            self.item[-1] += 1
+            if self.open[-2] == "ol" and not re.match(rf"{self.item[-1]}[.)]", self.lines[line - 1][column - 1 :]):
+                self.misread.append(self.lines[line - 1])
+        elif tag == "table":
+            self.pipes = self.lines[line - 1].count("|")
+        elif tag == "tr" and self.lines[line - 1].count("|") != self.pipes:
+            self.misread.append(self.lines[line - 1])
+
+    def handle_endtag(self, tag):
+        if self.open.pop() != tag:
+            self.misread.append(f"</{tag}> closes another element")
+        if tag in ("ol", "ul"):
+            self.item.pop()
+
+    def handle_data(self, data):
+        if not {"code", "pre"} & set(self.open):
+            self.text += data
 
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md")], ids=lambda page: page.name)
-def test_no_line_is_taken_for_an_item_of_a_list(page):
-    assert misread(page.read_text(encoding="utf-8")) == []
+def test_GitHub_shows_what_is_meant(page):
+    assert Rendered(page.read_text(encoding="utf-8")).misread == []
 
 
-def test_a_line_that_is_taken_for_an_item_is_found():
-    page = "1. By 3. Then\n   <details>\n   2\n   </details>\n2. Add.\n"
-    assert misread(page) == []
+def test_what_is_misread_is_found():
+    page = "1. By 3. Then\n   <details>\n   2\n   </details>\n2. Add $a_i$ and $b_{i}$.\n\n"
+    page += "| a | b |\n|---|---|\n| 1 | $x^2$ |\n"
+    assert Rendered(page).misread == []
     for line in "3.", "   3.", "   3)", "1.", "   1.", "2.":
-        assert misread(page.replace("3.", f"\n{line}"))
+        assert Rendered(page.replace("3.", f"\n{line}")).misread
     for right, wrong in [
         ("2. A", "3. A"),
         ("1. B", "2. B"),
         ("1. B", "So:\n1. B"),
         ("   </", "</"),
         ("</details>", ""),
+        ("a_i", "a\\;i"),
+        ("a_i", "}_i"),
+        ("a_i", "a <b> c"),
+        ("Add $", "Add\N{FULLWIDTH COMMA}$"),
+        ("$ and", "$and"),
+        ("a_i", "a\ni"),
+        ("| b |", "| b | c |"),
+        ("|---|---|", "|---|"),
+        ("x^2$ |", "x|2$ |"),
     ]:
-        assert misread(page.replace(right, wrong))
+        assert Rendered(page.replace(right, wrong)).misread, wrong
+
+
+def log_of(name):
+    """The lines of a log in the repository."""
+    return (ROOT / "log" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+
+
+def losses_in(text):
+    """All pairs of losses in a text, as in "0.0129 / 0.0145" or "687 / 716"."""
+    return re.findall(r"(\d+(?:\.\d+)?) / (\d+(?:\.\d+)?)", text)
+
+
+def rows_of(page, columns):
+    """The cells of all tables with that many columns, row by row, the headings and the line below them included."""
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows if len(row) == columns]
+
+
+@pytest.mark.parametrize("ending", [".md", ".zh-CN.md"])
+def test_losses_are_those_of_the_results_and_of_the_logs(ending):
+    """On the first page, the means of five seeds; the log is that of one of the five."""
+    names = "MLPAE", "AE_SGD", "AE", "VAE"
+    means, worst = {}, {}
+    for name, row in zip(names, rows_of(PAGES[f"docs/results{ending}"], 6)[2:], strict=False):
+        skip_if_trained_here(name.removesuffix("_SGD"))
+        [means[name]], [worst[name]] = losses_in(row[2]), losses_in(row[3])
+        [best] = [line for line in log_of(f"train_{name}") if line.startswith("Best epoch")]
+        for found, limit in zip(re.findall(r"Loss: ([\d.]+)", best), worst[name], strict=True):
+            assert float(found) <= float(limit) + 0.5 * 10.0 ** -len(limit.partition(".")[2])
+    page = PAGES[f"README{ending}"]
+    table = [losses_in(row[3]) for row in rows_of(page, 5)]
+    assert [losses[-1] for losses in table if losses] == [means[name] for name in ("MLPAE", "AE", "VAE")]
+    assert " / ".join(means["AE_SGD"]) in page
+    last = read_history(ROOT / "log" / "history_VAE.csv")[-1]  # the best
+    figures = [f"{last[key]:.0f}" for key in ("Train Loss", "Valid Loss")]
+    figures += [f"{last[key] / 16:.1f}" for key in ("Valid Squared Error", "Valid KL Divergence")]
+    assert all(figure in PAGES[f"docs/why{ending}"] for figure in figures)
+
+
+@pytest.mark.parametrize("ending", [".md", ".zh-CN.md"])
+def test_measures_of_quality_are_those_of_the_log(ending):
+    for name in MODELS:
+        skip_if_trained_here(name)
+    logged = rows_of("\n".join(log_of("sample_quality")), 5)[2:]
+    shown = rows_of(PAGES[f"docs/pictures{ending}"], 5)[2:]
+    assert [row[1:] for row in shown] == [row[1:] for row in logged]
+    assert all(row[0].endswith(name) or "noise" in row[0] for row, (name, *_) in zip(shown, logged, strict=True))
+    told_apart = {name: f"{round(100 * float(cell[:4]))}" for name, cell, *_ in logged if cell}
+    shares = re.findall(r"(\d+) ?%(?!\|)", PAGES[f"README{ending}"])
+    assert {told_apart["DDPM"], told_apart["GAN"]} <= set(shares) <= {told_apart["DDPM"], told_apart["GAN"], "50"}
+
+
+def test_what_a_busy_machine_costs_is_what_was_measured():
+    benchmarks = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    slower = re.findall(r"^\| busy +\|.*\| (\d\.\d\d) \(", benchmarks, re.MULTILINE)
+    assert len(slower) == 2
+    for name in "README.md", "README.zh-CN.md", "docs/tasks.md", "docs/tasks.zh-CN.md":
+        assert all(f"{float(times):.1f}" in PAGES[name] for times in slower)
+
+
+def test_lines_to_read_are_as_many_as_it_says():
+    for ending in ".md", ".zh-CN.md":
+        page = PAGES[f"README{ending}"]
+        start = page.index("**To read the code**" if ending == ".md" else "**读代码**")
+        paragraph = page[start : page.index("\n\n", start)]
+        names = re.findall(r"\]\((.*?\.py)\)", paragraph)
+        lines = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in names}
+        diffusion = sum(count for name, count in lines.items() if name.startswith("generative/"))
+        said = [int(number) for number in re.findall(r"\b\d{3}\b", paragraph)]
+        assert said == [round(sum(lines.values()) - diffusion, -1), round(diffusion, -1)]
 
 
 def test_every_file_has_its_place_on_the_page():
@@ -116,6 +238,7 @@ def test_every_file_has_its_place_on_the_page():
 def newcomer(few_photos, tmp_path, monkeypatch):
     """A folder to be in, with tiny photos in flowers/ and this repository's models."""
     (tmp_path / "models").symlink_to(ROOT / "models")
+    (tmp_path / "vis").mkdir()
     shutil.copytree(few_photos, tmp_path / "flowers")
     for folder in set(re.findall(r"--data-root (\w+)", COMMANDS)):
         shutil.copytree(few_photos, tmp_path / folder)
@@ -128,6 +251,27 @@ def test_the_example_to_do_with_a_pencil(capsys):
     exec(code, {})
     expected = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
     assert capsys.readouterr().out.splitlines() == expected and len(expected) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.photos
+@pytest.mark.parametrize(("number", "rel", "abs"), [(0, 0, 0), (1, 0.01, 0), (2, 0, 0.15), (3, 0.3, 0)])
+def test_each_derivation_prints_what_it_says(number, rel, abs, photos, tmp_path, monkeypatch, capsys):
+    """On any machine: what 100 steps of training give depends on rounding."""
+    for name, target in ("models", ROOT / "models"), ("flowers", photos):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "vis").mkdir()
+    monkeypatch.chdir(tmp_path)
+    code = blocks(PAGES["docs/why.md"], "python")[number]
+    exec(code, {})
+    said = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
+    found, expected = (
+        sorted(map(float, re.findall(r"-?\b\d+(?:\.\d+)?", text.replace("True", "1"))))
+        for text in (capsys.readouterr().out, " ".join(said))
+    )
+    assert found == pytest.approx(expected, rel=rel, abs=abs) and len(found) > 4
+    for picture in (tmp_path / "vis").iterdir():
+        assert (ROOT / "vis" / picture.name).exists()
 
 
 @unix
