@@ -139,7 +139,7 @@ def show_images(images: Any, save_path: Any = None, columns: int = 8) -> Image.I
     Returns the grid as a Pillow image, which a notebook displays; ``save_path`` is the path of a PNG file, or a file.
     """
     images = _in_0_to_1(images).clamp(0, 1)
-    zoom = -(-96 // images.shape[3])  # a whole number, so that no pixel is blurred
+    zoom = -(-96 // images.shape[3])  # to 96 pixels or more, by a whole number, so that no pixel is blurred
     enlarged = images.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
     grid = make_grid(enlarged, columns, padding=4, pad_value=1)
     picture = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy())
