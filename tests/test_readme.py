@@ -192,6 +192,8 @@ def test_losses_are_those_of_the_results_and_of_the_logs(ending):
     last = read_history(ROOT / "log" / "history_VAE.csv")[-1]  # the best
     figures = [f"{last[key]:.0f}" for key in ("Train Loss", "Valid Loss")]
     figures += [f"{last[key] / 16:.1f}" for key in ("Valid Squared Error", "Valid KL Divergence")]
+    skip_if_trained_here("GAN")
+    figures += [f"{read_history(ROOT / 'log' / 'history_GAN.csv')[-1]['Discriminator Loss']:.2f}"]
     assert all(figure in PAGES[f"docs/why{ending}"] for figure in figures)
 
 
@@ -204,6 +206,8 @@ def test_measures_of_quality_are_those_of_the_log(ending):
     assert [row[1:] for row in shown] == [row[1:] for row in logged]
     assert all(row[0].endswith(name) or "noise" in row[0] for row, (name, *_) in zip(shown, logged, strict=True))
     told_apart = {name: f"{round(100 * float(cell[:4]))}" for name, cell, *_ in logged if cell}
+    coverage = {name: f"{100 * float(cell):.0f}" for name, _, cell, *_ in logged if cell}
+    assert re.search(rf"{coverage['GAN']} ?% (of the|的)\[?", PAGES[f"docs/why{ending}"])
     shares = re.findall(r"(\d+) ?%(?!\|)", PAGES[f"README{ending}"])
     assert {told_apart["DDPM"], told_apart["GAN"]} <= set(shares) <= {told_apart["DDPM"], told_apart["GAN"], "50"}
 
