@@ -1,6 +1,6 @@
 """How fast the lab is, measured side by side with what a student would otherwise use.
 
-    python -m benchmarks                # all of it, some minutes
+    python -m benchmarks                # all of it, about twenty minutes
     python -m benchmarks step epoch     # these alone
 
 Prints tables in Markdown. What is compared takes turns, and every ratio is computed within a round; the tables show the

@@ -187,8 +187,8 @@ def ddim(predict_v: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
 
 
 def sampling_times(steps: int, device: torch.device | None = None) -> Tensor:
-    """The times of ``ddim``, (steps + 1,), from 1 to 0: between them at equal distances in log(alpha_t / sigma_t), half
-    the log-SNR, from -4 to 6, that is from t = 0.99 to 0.002."""
+    """The times of ``ddim``, (steps + 1,), from 1 to 0. Those between are at equal distances in log(alpha_t / sigma_t),
+    half the log-SNR: they divide the interval from -4 to 6, that is from t = 0.99, which 1 replaces, to 0.002."""
     times = 2 / math.pi * torch.exp(-torch.linspace(-4, 6, steps, device=device)).atan()
     return torch.cat([times.new_ones(1), times[1:], times.new_zeros(1)])
 
