@@ -65,15 +65,7 @@ class Autoencoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W), both in [0, 1]."""
-        self.expect_size(images)
         return self.decoder(self.encoder(images))
-
-    def expect_size(self, images: Tensor) -> None:
-        """ValueError if the images are not of the size that the model was made for."""
-        width, height = self.image_size
-        if images.shape[1:] != (3, height, width):
-            found = f"found images of shape {tuple(images.shape)}, expected (N, 3, {height}, {width})"
-            raise ValueError(f"{found}, since the model was made with image_size={self.image_size}")
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:

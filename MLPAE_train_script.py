@@ -15,11 +15,22 @@ import numpy as np
 import torch
 
 from autograd import MSE, BaseGraph, Linear, ReLU, Sigmoid
+from data_processor import FlowerLoader
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.mlp_autoencoder import MLPAutoencoder
 from lab.photos import load_photos
 from lab.training_run import TrainingRun
+
+# Defaults of the flags of these names.
+SETTINGS: dict[str, Any] = {
+    "image_size": (24, 24),  # width and height in pixels, as in the handout
+    "encoding_dim": 64,  # numbers that an image is compressed to, as in the handout
+    "batch_size": 16,
+    "epochs": 100,  # plain SGD is slow; they take 20 seconds
+    "lr": 8.0,  # the highest rate: the loss is a mean over 1,728 numbers of an image, so that its gradients are small
+    "patience": 20,  # early stopping after so many epochs without a better model
+}
 
 
 def build_autoencoder(input_dim: int, rng: np.random.Generator, encoding_dim: int = 64) -> BaseGraph:
@@ -47,7 +58,7 @@ def build_autoencoder(input_dim: int, rng: np.random.Generator, encoding_dim: in
     return BaseGraph(encoder + decoder)
 
 
-def train_one_epoch(model: BaseGraph, loader: Any, lr: float) -> float:
+def train_one_epoch(model: BaseGraph, loader: FlowerLoader, lr: float) -> float:
     """Trains on each batch of the loader once; returns the mean loss over the images, measured during training."""
     mse = MSE()
     total = 0.0
@@ -59,7 +70,7 @@ def train_one_epoch(model: BaseGraph, loader: Any, lr: float) -> float:
     return total / len(loader.dataset)
 
 
-def validate(model: BaseGraph, loader: Any) -> float:
+def validate(model: BaseGraph, loader: FlowerLoader) -> float:
     """The mean loss over the images of the loader."""
     mse = MSE()
     total = 0.0
@@ -70,16 +81,15 @@ def validate(model: BaseGraph, loader: Any) -> float:
 
 
 def learning_rate(epoch: int, epochs: int, highest: float) -> float:
-    """The learning rate of an epoch: linear warm-up over the first tenth of the epochs, then linear decay towards 0.
-
-    The loss is a mean over all 1,728 numbers of an image, so gradients are small, and rates above 1 are needed.
-    """
+    """The learning rate of an epoch: linear warm-up over the first tenth of the epochs, then linear decay towards 0."""
     return highest * min(1, epoch / (0.1 * epochs), (epochs + 1 - epoch) / (0.9 * epochs))
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    args = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.").parse_training(argv, "MLPAE")
+    args = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.").parse_training(
+        argv, {"MLPAE": SETTINGS}
+    )
     training, validation = load_photos(args)
     rng = np.random.default_rng(args.seed)
     model = build_autoencoder(3 * math.prod(args.image_size), rng, args.encoding_dim)
@@ -87,9 +97,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # The arithmetic is NumPy's. PyTorch only makes the batches, and its threads would compete with NumPy's.
     torch.set_num_threads(1)
-    # Of an overflow, run.log says more than NumPy's warning.
-    errors = np.errstate(over="ignore", invalid="ignore")
-    with errors, TrainingRun(args, "MLPAE", training, validation, [autoencoder]) as run:
+    with np.errstate(over="ignore", invalid="ignore"), TrainingRun(args, training, validation, [autoencoder]) as run:
         for epoch in run.epochs():
             lr = learning_rate(epoch, args.epochs, args.lr)
             train_loss = train_one_epoch(model, training, lr)

@@ -30,7 +30,6 @@ class VarAutoencoder(Autoencoder):
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) -> mu and log_var of q(z | image), each (N, encoding_dim)."""
-        self.expect_size(images)
         mu, log_var = self.encoder(images).chunk(2, dim=1)
         return mu, log_var
 

@@ -29,8 +29,8 @@ class FlowerDataset(Dataset):
     pixels: Tensor  # (N, 3, H, W) uint8
     labels: Tensor  # (N,) int64
     names: list[str]  # paths below the root, as in "astilbe/123.jpg"
-    classes: list[str]
-    digests: list[str]  # a hash of the file of each photo, the same one for photos with the same pixels
+    classes: list[str]  # names of the class folders with photos, in Unicode's composed form
+    digests: list[str]  # a hash of the file of each photo
     root: str | Path
 
     def __len__(self) -> int:
@@ -51,8 +51,8 @@ class FlowerDataset(Dataset):
         """(training set, validation set): 80 % and 20 % of the photos.
 
         Photos are sorted by a hash of seed and name, and the first fifth is for validation. So the split depends on
-        nothing but these two, on any machine and in any version of any library. Only photos with the same pixels are
-        kept together: if some are for training, all are.
+        nothing but these two, on any machine and in any version of any library. Only photos with equal files are kept
+        together: if one of them is for training, all are.
         """
         order = sorted(range(len(self)), key=lambda i: _sha256(f"{seed}/{composed(self.names[i])}"))
         fifth = max(1, len(order) // 5)
@@ -70,17 +70,23 @@ class FlowerDataset(Dataset):
         return FlowerDataset(self.pixels[indices], self.labels[indices], names, self.classes, digests, self.root)
 
 
+class FlowerLoader(DataLoader):
+    """A DataLoader of a FlowerDataset."""
+
+    dataset: FlowerDataset
+
+
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def read_flowers(root: str | Path, IMG_WIDTH: int, IMG_HEIGHT: int, **options: Any) -> FlowerDataset:
-    """All photos below ``root`` as a FlowerDataset of IMG_WIDTH x IMG_HEIGHT pixels: see ``read_photo_files``, whose
-    ``options`` and errors these are."""
-    photos = read_photo_files(root, IMG_WIDTH, IMG_HEIGHT, **options)
+def read_flowers(root: str | Path, IMG_WIDTH: int, IMG_HEIGHT: int, strict: bool = False) -> FlowerDataset:
+    """All photos below ``root`` as a FlowerDataset of IMG_WIDTH x IMG_HEIGHT pixels; ``strict`` and errors are those of
+    ``read_photo_files``."""
+    pixels, labels, names, classes, digests = read_photo_files(root, IMG_WIDTH, IMG_HEIGHT, strict)
     # The memory format in which the photos were decoded is also the one in which convolutions are fastest.
-    channels_last = torch.from_numpy(photos.pixels).permute(0, 3, 1, 2)
-    return FlowerDataset(channels_last, torch.from_numpy(photos.labels), *photos[2:], root)
+    channels_last = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return FlowerDataset(channels_last, torch.from_numpy(labels), names, classes, digests, root)
 
 
 def create_flower_dataloaders(
@@ -92,24 +98,18 @@ def create_flower_dataloaders(
     seed: int = 0,
     split_seed: int = 0,
     device: str = "cpu",
-    **options: Any,
-) -> tuple[DataLoader, DataLoader]:
-    """(training_dataloader, validation_dataloader) over the photos in ``root``; ``options`` are those of read_flowers.
+    strict: bool = False,
+) -> tuple[FlowerLoader, FlowerLoader]:
+    """(training_dataloader, validation_dataloader) over the photos in ``root``.
 
     ``for images, labels in loader`` gives images (B, 3, IMG_HEIGHT, IMG_WIDTH), float32 in [0, 1], and labels (B,),
     int64; B is ``batch_size``, or less in the last batch. Training photos are shuffled in each epoch, by ``seed``;
     which photos they are depends on ``split_seed`` and the names of the files.
 
     All photos are copied to ``device`` once, and the batches are made there. Worker processes (``num_worker``) can only
-    be used with photos on the CPU.
-
-    Raises:
-        TypeError: ``root`` is no path: the batch size comes first.
+    be used with photos on the CPU. ``strict`` and errors are those of ``read_photo_files``.
     """
-    if not isinstance(root, str | Path):
-        given = f"create_flower_dataloaders({batch_size!r}, {root!r}, ...)"
-        raise TypeError(f"{given}: found {root!r} as root, expected a folder; the batch size comes before it")
-    photos = read_flowers(root, IMG_WIDTH, IMG_HEIGHT, **options)
+    photos = read_flowers(root, IMG_WIDTH, IMG_HEIGHT, strict)
     photos.pixels, photos.labels = photos.pixels.to(device), photos.labels.to(device)
     training, validation = photos.split(split_seed)
     order = torch.Generator().manual_seed(seed)
@@ -117,8 +117,8 @@ def create_flower_dataloaders(
     shuffled = BatchSampler(RandomSampler(training, generator=order), batch_size, drop_last=False)
     in_order = BatchSampler(SequentialSampler(validation), batch_size, drop_last=False)
     return (
-        DataLoader(training, batch_size=None, sampler=shuffled, num_workers=num_worker, generator=order),
-        DataLoader(validation, batch_size=None, sampler=in_order, num_workers=num_worker),
+        FlowerLoader(training, batch_size=None, sampler=shuffled, num_workers=num_worker, generator=order),
+        FlowerLoader(validation, batch_size=None, sampler=in_order, num_workers=num_worker),
     )
 
 
@@ -128,19 +128,13 @@ def random_horizontal_flip(images: Tensor) -> Tensor:
     return torch.where(flipped, images.flip(3), images)
 
 
-def _in_0_to_1(images: Any) -> Tensor:
-    images = torch.as_tensor(images).detach().cpu()
-    return images.float() / (255 if images.dtype == torch.uint8 else 1)
-
-
-def show_images(images: Any, save_path: Any = None, columns: int = 8) -> Image.Image:
-    """Pictures (N, 3, H, W) in [0, 1], values outside clipped, or bytes, in a grid with ``columns`` in a row, enlarged.
+def show_images(images: Tensor, save_path: Any = None, columns: int = 8) -> Image.Image:
+    """Pictures (N, 3, H, W) in [0, 1], values outside clipped, in a grid with ``columns`` in a row, enlarged.
 
     Returns the grid as a Pillow image, which a notebook displays; ``save_path`` is the path of a PNG file, or a file.
     """
-    images = _in_0_to_1(images).clamp(0, 1)
     zoom = -(-96 // images.shape[3])  # to 96 pixels or more, by a whole number, so that no pixel is blurred
-    enlarged = images.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
+    enlarged = images.detach().cpu().float().clamp(0, 1).repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
     grid = make_grid(enlarged, columns, padding=4, pad_value=1)
     picture = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy())
     if save_path is not None:
@@ -148,12 +142,12 @@ def show_images(images: Any, save_path: Any = None, columns: int = 8) -> Image.I
     return picture
 
 
-def show_recover_results(images: Any, recover_images: Any, save_path: Any = None, columns: int = 8) -> Image.Image:
+def show_recover_results(
+    images: Tensor, recover_images: Tensor, save_path: Any = None, columns: int = 8
+) -> Image.Image:
     """Rows of originals, each above the row of their reconstructions; arguments and result as for ``show_images``."""
-    if images.shape != recover_images.shape:
-        raise ValueError(f"expected two batches of one shape, found {images.shape} and {recover_images.shape}")
     columns = min(columns, len(images))
-    pairs = torch.stack([_in_0_to_1(some) for some in (images, recover_images)])
+    pairs = torch.stack([images, recover_images])
     blank = torch.ones(2, -len(images) % columns, *images.shape[1:])  # fills the last row
     rows = torch.cat([pairs, blank], dim=1).unflatten(1, (-1, columns)).transpose(0, 1)
     return show_images(rows.flatten(0, 2), save_path, columns)

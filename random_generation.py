@@ -19,13 +19,12 @@ from torch.distributions import MultivariateNormal
 
 from data_processor import FlowerDataset
 from lab.checkpoint import load_checkpoint
-from lab.command_line import Parser, number_from_0, positive_int, say_what_is_next, seed
-from lab.defaults import BY_CLASS, MODELS
+from lab.command_line import Parser, number_from_0, positive_int, seed
 from lab.errors import UserError, one_line_errors
-from lab.files import prepare_folder
-from lab.generation import draw_samples, generate, labels_in_proportion, latent_vectors
-from lab.grids import save_picture
+from lab.grids import sample_grid, save_picture
+from lab.models import BY_CLASS, MODELS
 from lab.photos import photos_of_training
+from lab.sampling import labels_in_proportion, latent_vectors, sample_in_batches
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -33,35 +32,28 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_folders(of_training=True, model_dir="where the best model is", vis_dir="where the picture is saved")
     parser.add_argument("--number", type=positive_int, default=10, help="number of pictures")
     parser.add_argument("--seed", type=seed, default=0, help="of the random numbers")
-    absent: dict[str, Any] = {"default": argparse.SUPPRESS}
-    parser.add_argument(
-        "--class", dest="class_name", help="for GAN and DDPM (default: as frequent as photos)", **absent
-    )
-    parser.add_argument(
-        "--guidance",
-        type=number_from_0,
-        help="for DDPM, how far to go away from its early version; 0: no guidance (default: 0.4)",
-        **absent,
-    )
+    parser.add_argument("--class", dest="class_name", help="for GAN and DDPM (default: as frequent as photos)")
+    words = "for DDPM, how far to go away from its early version; 0: not at all (default: that of Diffusion.py)"
+    parser.add_argument("--guidance", type=number_from_0, help=words)
     priors = ["normal", "gaussian"]
     parser.add_argument("--prior", choices=priors, default="normal", help="gaussian: fitted to the training photos")
     args = parser.parse_args(argv)
     for flag, models in {"class_name": BY_CLASS, "guidance": ["DDPM"]}.items():
-        if flag in args and args.model not in models:
+        if getattr(args, flag) is not None and args.model not in models:
             parser.error(f"argument --{flag.split('_')[0]}: found {args.model}, expected {' or '.join(models)}")
     if args.prior == "gaussian" and args.model in ("MLPAE", *BY_CLASS):
         parser.error(f"argument --prior: found {args.model}, expected AE, VAE or VAE_calibrated for gaussian")
     return args
 
 
-def random_images(model: Any, n: int) -> Tensor:
+def sample(model: Any, n: int) -> Tensor:
     """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors sampled from N(0, 1)."""
     latent = torch.randn(n, model.encoding_dim)
     return model.decoder(latent)
 
 
-def random_images_by_fitted_prior(model: Any, n: int, photos: FlowerDataset) -> Tensor:
-    """As ``random_images``, with latent vectors sampled from a Gaussian that is fitted to those of the photos: Ghosh et
+def sample_by_fitted_prior(model: Any, n: int, photos: FlowerDataset) -> Tensor:
+    """As ``sample``, with latent vectors sampled from a Gaussian that is fitted to those of the photos: Ghosh et
     al., From Variational to Deterministic Autoencoders (2020)."""
     vectors = latent_vectors(model, photos[:][0]).double()
     covariance = torch.atleast_2d(vectors.T.cov(correction=0))
@@ -76,31 +68,28 @@ def random_images_by_fitted_prior(model: Any, n: int, photos: FlowerDataset) -> 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     checkpoint = load_checkpoint(args.model_dir, args.model)
-    model, classes = checkpoint["model"], checkpoint["data"].get("classes", {})
+    model, classes = checkpoint["model"], checkpoint["data"]["classes"]
     names = list(classes)
-    prepare_folder(args.vis_dir)
     torch.manual_seed(args.seed)
     name, title, labels = args.model, args.model, None
     if args.model in BY_CLASS:
         labels = labels_in_proportion(classes, args.number)
-        if "class_name" in args:
+        if args.class_name is not None:
             if args.class_name not in classes:
                 shown = ", ".join(names[:20])
                 raise UserError(f"--class: found {args.class_name!r}, expected one that the model has learned: {shown}")
             labels = torch.full((args.number,), names.index(args.class_name))
-            name += f"_{args.class_name}"
-        options = {"guidance": args.guidance} if "guidance" in args else {}
-        images = generate(model, args.number, args.seed, labels, **options)
+            name += f"_{args.class_name[:40]}"  # a name of a file has an end
+        options = {} if args.guidance is None else {"guidance": args.guidance}
+        images = sample_in_batches(model, args.number, args.seed, labels, **options)
     elif args.prior == "gaussian":
         training, _ = photos_of_training(checkpoint, args)
-        images = random_images_by_fitted_prior(model, args.number, training)
+        images = sample_by_fitted_prior(model, args.number, training)
         name, title = f"{name}_gaussian", f"{title}, from a fitted Gaussian"
     else:
-        images = random_images(model, args.number)
+        images = sample(model, args.number)
         title += ", decoded from N(0, 1)"
-    path = Path(args.vis_dir, f"random_images_{name}.png")
-    save_picture(draw_samples(title, images, labels, names), path)
-    say_what_is_next([path])
+    save_picture(sample_grid(title, images, labels, names), Path(args.vis_dir, f"random_images_{name}.png"))
 
 
 if __name__ == "__main__":

@@ -6,16 +6,18 @@
 The log goes to stdout, one line per epoch, and the best model to models/. Several processes: see lab/processes.py.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lab.threads  # noqa: F401  (before PyTorch)
 
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from Autoencoder import Autoencoder
-from data_processor import random_horizontal_flip
+from data_processor import FlowerLoader, random_horizontal_flip
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import load_photos
@@ -23,13 +25,40 @@ from lab.processes import distribute, join_processes, mean_over_processes
 from lab.training_run import TrainingRun
 from VarAutoencoder import KL_divergence, VAE_loss_function, VarAutoencoder, calibrated_VAE_loss_function, squared_error
 
-VAE_TERMS = {"Squared Error": squared_error, "KL Divergence": KL_divergence}  # logged beside the loss
+# Defaults of the flags of these names.
+ALL: dict[str, Any] = {
+    "image_size": (24, 24),  # width and height in pixels, as in the handout
+    "encoding_dim": 64,  # size of the latent vector, as in the handout
+    "batch_size": 16,  # as in the handout
+    "patience": 15,  # early stopping after so many epochs without a better model
+}
+SETTINGS = {  # lr is the highest rate of the cycle
+    "AE": ALL | {"epochs": 15, "lr": 3e-3},  # the handout's limit of epochs
+    # The loss is a mean over 1,728 numbers of an image: its gradients are small, which AdamW makes up for, and SGD not.
+    "AE with SGD": ALL | {"epochs": 60, "lr": 5.0},
+    "VAE": ALL | {"epochs": 20, "lr": 3e-3},  # the handout's limit of epochs
+    "VAE_calibrated": ALL | {"epochs": 40, "lr": 2e-3},  # all 64 latent numbers are in use, which takes longer
+}
+BETAS = 0.9, 0.98  # of AdamW
+WEIGHT_DECAY = 0.3  # of AdamW: strong, against overfitting, since there are 2,000 training photos
+
+Loss = Callable[[Any, Tensor], Tensor]
+VAE_TERMS: dict[str, Loss] = {"Squared Error": squared_error, "KL Divergence": KL_divergence}  # logged beside the loss
 
 
-def train_one_epoch(model: Any, loader: Any, loss_function: Any, optimizer: Any, scheduler: Any) -> float:
+def weight(loss_function: Loss, images: Tensor) -> int:
+    """By what the loss of a batch is multiplied, for the mean over all images: a mean over its images by their number;
+    a sum over its images, as the VAE's losses, by 16, since it is logged for 16 images, the handout's unit."""
+    return len(images) if loss_function is mse_loss else 16
+
+
+def train_one_epoch(
+    model: nn.Module, loader: FlowerLoader, loss_function: Loss, optimizer: Any, scheduler: LRScheduler
+) -> float:
     """Trains on each batch of the loader once; returns the mean loss over the images, measured during training."""
     model.train()
-    total, count = 0, 0
+    total: Any = 0
+    count = 0
     for images, _ in loader:
         images = random_horizontal_flip(images)
         outputs = model(images)
@@ -38,24 +67,22 @@ def train_one_epoch(model: Any, loader: Any, loss_function: Any, optimizer: Any,
         loss.backward()
         optimizer.step()
         scheduler.step()
-        # A mean counts for each of its images; the VAE's sum over the batch is logged per 16 images.
-        total += (len(images) if loss_function is mse_loss else 16) * loss.detach()
+        total += weight(loss_function, images) * loss.detach()
         count += len(images)
     return mean_over_processes(float(total) / count)
 
 
 @torch.no_grad()
-def validate(model: Any, loader: Any, losses: dict[str, Any]) -> dict[str, float]:
+def validate(model: nn.Module, loader: FlowerLoader, losses: Mapping[str, Loss]) -> dict[str, float]:
     """The mean of each of the losses over the images, by name; random numbers are the same in each call."""
     model.eval()
-    totals = dict.fromkeys(losses, 0)
+    totals: dict[str, Any] = dict.fromkeys(losses, 0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for images, _ in loader:
             outputs = model(images)
             for name, loss_function in losses.items():
-                loss = loss_function(outputs, images)
-                totals[name] += (len(images) if loss_function is mse_loss else 16) * loss
+                totals[name] += weight(loss_function, images) * loss_function(outputs, images)
     return {name: float(total) / len(loader.dataset) for name, total in totals.items()}
 
 
@@ -63,14 +90,14 @@ def validate(model: Any, loader: Any, losses: dict[str, Any]) -> dict[str, float
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("Trains a model of Parts 3 and 4 on photos of flowers.", ["AE", "VAE", "VAE_calibrated"])
     parser.add_argument("--optimizer", choices=["AdamW", "SGD"], default="AdamW", help="plain SGD: for AE alone")
-    args = parser.parse_training(argv)
+    args = parser.parse_training(argv, SETTINGS)
     device = join_processes(args)
     training, validation = load_photos(args, device)
     torch.manual_seed(args.seed)
     model: Any = (Autoencoder if args.model == "AE" else VarAutoencoder)(args.encoding_dim, args.image_size)
     model = model.to(device, memory_format=torch.channels_last)
-    loss_function: Any = mse_loss
-    terms: dict[str, Any] = {}
+    loss_function: Loss = mse_loss
+    terms: dict[str, Loss] = {}
     if args.model != "AE":
         loss_function, terms = VAE_loss_function, VAE_TERMS
         model.antithetic = True  # two samples of z for each image: mu + sigma * epsilon and mu - sigma * epsilon
@@ -78,11 +105,11 @@ def main(argv: list[str] | None = None) -> None:
         loss_function, terms = calibrated_VAE_loss_function, {"VAE Loss": VAE_loss_function} | VAE_TERMS
     network, training = distribute(model, training, args)
     optimizer: Any = torch.optim.SGD(model.parameters(), args.lr, fused=True)
-    if args.optimizer == "AdamW":  # with strong weight decay, against overfitting: there are 2,000 training photos
-        optimizer = torch.optim.AdamW(model.parameters(), args.lr, betas=(0.9, 0.98), weight_decay=0.3, fused=True)
+    if args.optimizer == "AdamW":
+        optimizer = torch.optim.AdamW(model.parameters(), args.lr, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     scheduler = OneCycleLR(optimizer, args.lr, args.epochs * len(training), cycle_momentum=False)
 
-    with TrainingRun(args, args.model, training, validation, [model, optimizer, scheduler]) as run:
+    with TrainingRun(args, training, validation, [model, optimizer, scheduler]) as run:
         for epoch in run.epochs():
             train_loss = train_one_epoch(network, training, loss_function, optimizer, scheduler)
             losses = validate(model, validation, {"Loss": loss_function} | terms)

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from data_processor import show_images, show_recover_results
-from lab.checkpoint import load_checkpoint
-from lab.command_line import Parser, folder_flags, positive_int, say_what_is_next
-from lab.defaults import AUTOENCODERS, MODELS, required_losses
+from lab.checkpoint import Checkpoint, load_checkpoint
+from lab.command_line import Parser
 from lab.errors import UserError, one_line_errors
-from lab.files import atomic_write, prepare_folder
-from lab.generation import generate, labels_in_proportion, latent_vectors
 from lab.grids import name_rows, save_picture
+from lab.models import AUTOENCODERS, MODELS, required_losses
 from lab.photos import photos_of_training
 from lab.plots import plot_latent, plot_losses, read_history
+from lab.sampling import labels_in_proportion, latent_vectors, sample_in_batches
+from VarAutoencoder import VarAutoencoder
 
 
 @one_line_errors
@@ -40,44 +40,36 @@ def main(argv: list[str] | None = None) -> None:
         log_dir="where the history of its losses is",
         vis_dir="where the pictures are saved",
     )
-    parser.add_argument("--number", type=positive_int, default=16, help="number of photos in a picture")
     args = parser.parse_args(argv)
-    prepare_folder(args.vis_dir)
     if args.model == "all":
-        say_what_is_next(draw_all(args))
+        draw_all(args)
         return
     checkpoint = load_checkpoint(args.model_dir, args.model)
-    written = []
     if args.model in AUTOENCODERS:
-        written += draw_photos(args, checkpoint)
+        draw_photos(args, checkpoint)
     else:
-        written += draw_interpolations_of_noise(args, checkpoint)
+        draw_interpolations_of_noise(args, checkpoint)
     if args.model == "DDPM":
-        written += draw_denoising(args, checkpoint)
-    written += draw_losses(args, checkpoint)
-    # Part 2 samples nothing.
-    following = "" if args.model == "MLPAE" else "random_generation.py"
-    say_what_is_next(written, following, f"--model {args.model}{folder_flags(args, 'model_dir', 'vis_dir')}")
+        draw_denoising(args, checkpoint)
+    draw_losses(args, checkpoint)
 
 
-def draw_photos(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:
+def draw_photos(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """Draws photos above their reconstructions, and interpolations between validation photos of different classes; for
-    a VAE, also its latent space. Returns the files."""
+    a VAE, also its latent space."""
     model = checkpoint["model"]
     training, validation = photos_of_training(checkpoint, args)
-    paths = []
     for name, photos in ("train", training), ("valid", validation):
-        images, _ = photos[: args.number]
+        images, _ = photos[:16]
         picture = show_recover_results(images, model.reconstruct(images))
         rows = -(-len(images) // 8)
-        paths.append(Path(args.vis_dir, f"{name}_{args.model}.png"))
-        save_picture(name_rows(picture, ["original", args.model] * rows), paths[-1])
-    if hasattr(model, "encode"):
-        paths.append(Path(args.vis_dir, f"latent_{args.model}.png"))
-        plot_latent(model, training, validation, paths[-1])
+        save_picture(
+            name_rows(picture, ["original", args.model] * rows), Path(args.vis_dir, f"{name}_{args.model}.png")
+        )
+    if isinstance(model, VarAutoencoder):
+        plot_latent(model, training, validation, Path(args.vis_dir, f"latent_{args.model}.png"))
     pairs = [validation[pair][0] for pair in pairs_of_classes(validation.labels.tolist())]
-    between = [torch.stack([pair[0], *interpolate(model, pair), pair[1]]) for pair in pairs]
-    return [*paths, draw_interpolations(args, between)]
+    draw_interpolations(args, [torch.stack([pair[0], *interpolate(model, pair), pair[1]]) for pair in pairs])
 
 
 @torch.no_grad()
@@ -108,47 +100,39 @@ def pairs_of_classes(labels: list[int], number: int = 5) -> list[list[int]]:
     return pairs or [[0, len(labels) - 1]]
 
 
-def draw_interpolations_of_noise(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:
-    """Draws interpolations between random latent vectors, or noise, each in one class: of GAN and DDPM. Returns the
-    file."""
+def draw_interpolations_of_noise(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
+    """Draws interpolations between random latent vectors, or noise, each in one class: of GAN and DDPM."""
     model = checkpoint["model"]
     rows = []
     for row in range(5):
         torch.manual_seed(row)
         latent = slerp(*torch.randn(2, model.encoding_dim))
         rows.append(model.sample(len(latent), torch.full((len(latent),), row % model.classes), latent=latent))
-    return [draw_interpolations(args, rows)]
+    draw_interpolations(args, rows)
 
 
-def draw_interpolations(args: argparse.Namespace, rows: list[Tensor]) -> Path:
-    """Draws rows of images, and below the first, its ends blended pixel by pixel. Returns the file."""
+def draw_interpolations(args: argparse.Namespace, rows: list[Tensor]) -> None:
+    """Draws rows of images, and below the first, its ends blended pixel by pixel."""
     first, *others = rows
     blended = torch.lerp(first[0], first[-1], torch.linspace(0, 1, len(first))[:, None, None, None])
     picture = show_images(torch.cat([first, blended, *others]), columns=len(first))
-    path = Path(args.vis_dir, f"interpolation_{args.model}.png")
-    save_picture(name_rows(picture, [args.model, "pixels blended", *[args.model] * len(others)]), path)
-    return path
+    names = [args.model, "pixels blended", *[args.model] * len(others)]
+    save_picture(name_rows(picture, names), Path(args.vis_dir, f"interpolation_{args.model}.png"))
 
 
-def draw_losses(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:
+def draw_losses(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """Draws the history of the losses, if there is one of this model."""
     path = Path(args.log_dir, f"history_{args.model}.csv")
-    if not path.exists():
-        print(f"{path}: no such history, so no picture of the losses.", file=sys.stderr)
-        return []
-    history = read_history(path)
-    epoch = checkpoint["epoch"]
-    saved = {name: checkpoint.get(name.lower().replace(" ", "_")) for name in list(history[0])[1:3]}
-    if not any(row["Epoch"] == epoch and saved.items() <= row.items() for row in history):
-        print(f"{path}: not the history of this model, so no picture of the losses.", file=sys.stderr)
-        return []
+    history = read_history(path) if path.exists() else []
+    saved = {key.replace("_", " ").title(): value for key, value in checkpoint.items() if key.endswith("_loss")}
+    if not any(saved.items() <= row.items() for row in history):
+        print(f"{path}: no history of this model there, so no picture of its losses.", file=sys.stderr)
+        return
     required, _ = required_losses(args.model, checkpoint["settings"].get("optimizer"), checkpoint["image_size"])
-    save_path = Path(args.vis_dir, f"loss_{args.model}.png")
-    plot_losses(args.model, history, epoch, required, save_path)
-    return [save_path]
+    plot_losses(args.model, history, checkpoint["epoch"], required, Path(args.vis_dir, f"loss_{args.model}.png"))
 
 
-def draw_denoising(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list[Path]:
+def draw_denoising(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """Draws ten of the steps from noise to a picture, a row for each of up to eight classes, and all steps of three
     pictures of each as an animation."""
     model = checkpoint["model"]
@@ -156,27 +140,23 @@ def draw_denoising(args: argparse.Namespace, checkpoint: dict[str, Any]) -> list
     torch.manual_seed(0)
     steps = torch.stack(list(model.denoise(len(labels), labels)))
     shown = steps[torch.linspace(0, len(steps) - 1, 10).round().long(), ::3].transpose(0, 1)
-    paths = [Path(args.vis_dir, f"denoising_DDPM.{ending}") for ending in ("png", "gif")]
     names = list(checkpoint["data"]["classes"])[:8]
-    save_picture(name_rows(show_images(shown.flatten(0, 1), columns=10), names), paths[0])
+    picture = name_rows(show_images(shown.flatten(0, 1), columns=10), names)
+    save_picture(picture, Path(args.vis_dir, "denoising_DDPM.png"))
     frames = [show_images(step, columns=9) for step in steps]
     times = [*[120] * (len(frames) - 1), 3000]  # milliseconds
-    with atomic_write(paths[1]) as file:
-        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
-    return paths
+    animation = {"save_all": True, "append_images": frames[1:], "duration": times, "loop": 0}
+    save_picture(frames[0], Path(args.vis_dir, "denoising_DDPM.gif"), **animation)
 
 
-def draw_all(args: argparse.Namespace) -> list[Path]:
+def draw_all(args: argparse.Namespace) -> None:
     """Draws a row of validation photos, one of what each autoencoder makes of them, and one of samples of each other
-    model. Returns the file."""
+    model."""
     checkpoints = [load_checkpoint(args.model_dir, name) for name in MODELS]
-    first, *others = checkpoints
-    for other in others:
-        if (other["image_size"], other["data"]["fingerprint"]) != (first["image_size"], first["data"]["fingerprint"]):
-            names = f"{other['name']} and {first['name']}"
-            found = f"{args.model_dir}: found {names} trained on other photos, another split or another image size"
-            raise UserError(f"{found}, expected the same for a picture of all; train one of them again")
-    _, validation = photos_of_training(first, args)
+    if len({(*each["image_size"], each["data"]["fingerprint"]) for each in checkpoints}) > 1:
+        found = f"{args.model_dir}: found models of other image sizes, or trained on other photos or another split"
+        raise UserError(f"{found}, expected the same for a picture of all; train some of them again")
+    _, validation = photos_of_training(checkpoints[0], args)
     photos, _ = validation[:7]  # as wide as a page of text
     rows = [photos]
     for checkpoint in checkpoints:
@@ -185,10 +165,9 @@ def draw_all(args: argparse.Namespace) -> list[Path]:
             rows.append(model.reconstruct(photos))
         else:
             labels = labels_in_proportion(checkpoint["data"]["classes"], len(photos))
-            rows.append(generate(model, len(photos), 0, labels))
-    path = Path(args.vis_dir, "all_models.png")
-    save_picture(name_rows(show_images(torch.cat(rows), columns=len(photos)), ["original", *MODELS]), path)
-    return [path]
+            rows.append(sample_in_batches(model, len(photos), 0, labels))
+    picture = name_rows(show_images(torch.cat(rows), columns=len(photos)), ["original", *MODELS])
+    save_picture(picture, Path(args.vis_dir, "all_models.png"))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ class BaseGraph(Sequence[BaseNode]):
         return f"BaseGraph({self.nodes})"
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """x -> y, through every node in turn; x may also be nested lists of numbers."""
-        x = np.asarray(x)
+        """x -> y, through every node in turn."""
         for node in self.nodes:
             x = node.forward(x)
         return x
@@ -54,16 +53,11 @@ class BaseGraph(Sequence[BaseNode]):
 
         Raises:
             RuntimeError: a node has parameters but no gradients yet.
-            TypeError: parameters are whole numbers, which a step cannot change by a fraction.
         """
         for node in self.nodes:
             if len(node.grads) != len(node.params):
                 raise RuntimeError(f"{type(node).__name__}: optimstep before backward; call backward(grad) first")
             for param, grad in zip(node.params, node.grads, strict=True):
-                if param.dtype.kind != "f":
-                    raise TypeError(
-                        f"{type(node).__name__}: found parameters of {param.dtype}, expected float32 or float64"
-                    )
                 param -= lr * grad
 
     def flush(self) -> None:

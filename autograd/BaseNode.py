@@ -46,23 +46,21 @@ class BaseNode:
             raise RuntimeError(f"{type(self).__name__}: backward before forward; call forward(x) first")
         return self.saved
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(str, self.params[0].shape)) if self.params else ''})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copied or pickled node holds its parameters alone, not the last batch.
-        return {"params": self.params, "saved": None, "grads": []}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # What else a node needs, its own constructor makes again: that of Linear from the shape of the weight.
-        params = state["params"]
-        has_own = type(self).__init__ is not BaseNode.__init__
-        self.__init__(*(params[0].shape if params and has_own else params))  # type: ignore[misc]
-        self.restore(params)
-
     def restore(self, params: Sequence[np.ndarray]) -> None:
         """Sets the parameters to these values: in place, since a node may have its arrays under other names as well."""
         if [(param.shape, param.dtype) for param in self.params] != [(value.shape, value.dtype) for value in params]:
             self.params = [np.empty_like(value) for value in params]
         for param, value in zip(self.params, params, strict=True):
             param[...] = value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(str, self.params[0].shape)) if self.params else ''})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"params": self.params}  # a file or a copy holds the parameters, and not the last batch
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A node from a file is a new one, Linear(*W.shape) or ReLU(), whose parameters are then set.
+        params = state["params"]
+        self.__init__(*(params[0].shape if params else ()))  # type: ignore[misc]
+        self.restore(params)

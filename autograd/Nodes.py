@@ -46,7 +46,6 @@ class Linear(BaseNode):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         weight, bias = self.params
-        x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != len(weight):
             raise ValueError(f"Linear expects x of shape (N, {len(weight)}), found {x.shape}")
         self.saved = x
@@ -66,7 +65,6 @@ class ReLU(BaseNode):
     """
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        x = np.asarray(x)
         self.saved = x > 0
         return np.maximum(x, 0)
 
@@ -81,7 +79,6 @@ class Sigmoid(BaseNode):
     """
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        x = 1.0 * np.asarray(x)  # whole numbers become float64
         # e^x / (1 + e^x) where x < 0: e^-x overflows in float32 below x = -89.
         self.saved = np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
         return self.saved
@@ -100,13 +97,10 @@ class MSE(BaseNode):
     """
 
     def forward(self, output: np.ndarray, target: np.ndarray) -> float:  # type: ignore[override]
-        """Two arrays of one shape, not empty -> L, a float; computed in float32 or float64."""
-        output, target = np.asarray(output), np.asarray(target)
-        if output.shape != target.shape or not output.size:
-            found = f"{output.shape} and {target.shape}"
-            raise ValueError(f"MSE expects output and target of one shape, not empty, found {found}")
-        # Whole numbers would wrap around, and the squares of float16 overflow.
-        self.saved = np.subtract(output, target, dtype=np.result_type(output, target, np.float32))
+        """Two arrays of one shape -> L, a float."""
+        if output.shape != target.shape:  # NumPy would broadcast them
+            raise ValueError(f"MSE expects output and target of one shape, found {output.shape} and {target.shape}")
+        self.saved = output - target
         return float(np.vdot(self.saved, self.saved)) / self.saved.size
 
     def backward(self, grad: np.ndarray | float = 1.0) -> np.ndarray:

@@ -77,7 +77,7 @@ class GAN(nn.Module):
             nn.Linear(288 * math.prod(quarter), 1 + classes),
         )
 
-    def generate(self, labels: Tensor, latent: Tensor | None = None) -> Tensor:
+    def forward(self, labels: Tensor, latent: Tensor | None = None) -> Tensor:
         """Labels (N,) -> pictures (N, 3, H, W) in [0, 1], of latent vectors (N, encoding_dim), or random ones."""
         weight = next(self.parameters())
         if latent is None:
@@ -98,7 +98,7 @@ class GAN(nn.Module):
     def sample(self, n: int, labels: Tensor | None = None, latent: Tensor | None = None) -> Tensor:
         """n pictures, (n, 3, H, W) in [0, 1], of these labels (n,) and latent vectors (n, encoding_dim); by default
         these are random."""
-        return self.generate(torch.randint(self.classes, (n,)) if labels is None else labels, latent)
+        return self(torch.randint(self.classes, (n,)) if labels is None else labels, latent)
 
 
 def discriminator_loss(photo_scores: Tensor, picture_scores: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from:
 
 - told apart: how well a network, trained to tell the pictures from training photos, tells other pictures from
   validation photos: the area under the ROC curve, 0.5 if it cannot, 1 if it always does. Mean and standard deviation
-  over three trainings, each on another half of the pictures. The choice of the validation photos adds to the latter:
-  for 500 of them, about 0.02.
+  over three trainings, each on another half of the pictures;
 - coverage: the share of the validation photos that have a picture like them, in the features of a classifier;
 - nearest, closest 5%: the distance of the pictures to the nearest training photo, which is 0 for copies: the median,
   and what the closest twentieth stay below.
@@ -21,7 +20,6 @@ import argparse
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 import lab.threads  # noqa: F401  (before PyTorch)
 
@@ -29,43 +27,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
 
-from data_processor import FlowerDataset, random_horizontal_flip, show_recover_results
-from lab.checkpoint import checkpoint_path, load_checkpoint
-from lab.command_line import Parser, image_size, log, positive_int, progress, seed
-from lab.defaults import BY_CLASS, MODELS
+from data_processor import random_horizontal_flip, read_flowers, show_recover_results
+from lab.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
+from lab.command_line import Parser, image_size, log, positive_int, seed
 from lab.errors import UserError, one_line_errors
-from lab.files import prepare_folder
-from lab.generation import generate, labels_in_proportion
 from lab.grids import name_rows, save_picture
-from lab.photos import fingerprint, photos_or_drawn, read_photos
+from lab.models import BY_CLASS, MODELS
+from lab.photos import fingerprint, photos_or_drawn
+from lab.sampling import labels_in_proportion, sample_in_batches
 
 FEATURES = 128
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
     parser = Parser("Measures the distance between the pictures of each model and validation photos.")
     parser.add_folders(model_dir="where the best models are", vis_dir="where the pictures are saved")
     parser.add_argument("--image-size", type=image_size, default="24", help="in pixels: 24, or as in 32x24")
     parser.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
-    parser.add_argument("--number", type=positive_int, default=1000, help="number of pictures by each model, 2 or more")
+    parser.add_argument("--number", type=positive_int, default=1000, help="number of pictures by each model")
     parser.add_argument("--seed", type=seed, default=0, help="of the pictures and the networks")
     args = parser.parse_args(argv)
-    if args.number < 2:
-        parser.error("argument --number: found 1, expected 2 or more")
-    return args
-
-
-@one_line_errors
-def main(argv: list[str] | None = None) -> None:
-    args = parse_arguments(argv)
-    prepare_folder(args.vis_dir)
     data_root = photos_or_drawn(args.data_root, args.drawn_root)
-    training, validation = read_photos(data_root, args.image_size).split(args.split_seed)
-    if len(validation) < 2 or len(training) < 4:
-        found = f"{len(training)} training and {len(validation)} validation photos"
-        raise UserError(f"{data_root}: found {found}, expected 4 and 2 or more to measure by; give at least 10 photos")
-    checkpoints = usable_checkpoints(args, training, validation)
+    training, validation = read_flowers(data_root, *args.image_size).split(args.split_seed)
+    if len(validation) < 2 or args.number < 2:
+        raise UserError(
+            f"found {len(validation)} validation photos, --number {args.number}; expected 2 or more of each"
+        )
+    checkpoints = usable_checkpoints(args, fingerprint(training, validation))
     photos, labels = training[:]
     unseen, unseen_labels = validation[:]
 
@@ -95,9 +86,9 @@ def main(argv: list[str] | None = None) -> None:
     print_row("training photos", *compare(mixed[:number], mixed[number:]), "", "")
     print_row("validation photos", "", "", *quantiles(nearest(unseen, photos)[0]))
     for checkpoint in checkpoints:
-        name, classes = checkpoint["name"], checkpoint["data"].get("classes")
+        name, classes = checkpoint["name"], checkpoint["data"]["classes"]
         in_proportion = labels_in_proportion(classes, args.number) if name in BY_CLASS else None
-        images = generate(checkpoint["model"], args.number, args.seed, in_proportion)
+        images = sample_in_batches(checkpoint["model"], args.number, args.seed, in_proportion)
         distances, positions = nearest(images, photos)
         print_row(name, *compare(images, photos), *quantiles(distances))
         closest = distances.argsort()[:16]
@@ -109,26 +100,16 @@ def main(argv: list[str] | None = None) -> None:
     log(f"The classifier is right on {right:.0%} of the validation photos.")
 
 
-def usable_checkpoints(
-    args: argparse.Namespace, training: FlowerDataset, validation: FlowerDataset
-) -> list[dict[str, Any]]:
-    """The checkpoints of models trained on these photos at this size; names others on stderr. UserError if none."""
+def usable_checkpoints(args: argparse.Namespace, photos: str) -> list[Checkpoint]:
+    """The checkpoints of models trained at this size on the photos of this fingerprint; names others on stderr."""
     usable = []
-    for name in MODELS:
-        path = checkpoint_path(args.model_dir, name)
-        if not path.exists():
-            print(f"{path}: no such checkpoint, left out.", file=sys.stderr)
-            continue
-        checkpoint = load_checkpoint(args.model_dir, name)
-        if checkpoint["image_size"] != list(args.image_size):
-            found, expected = ("{} x {}".format(*size) for size in (checkpoint["image_size"], args.image_size))
-            print(f"{path}: found a model of {found} pixels, expected {expected}, left out.", file=sys.stderr)
-        elif checkpoint["data"]["fingerprint"] != fingerprint(training, validation):
-            print(f"{path}: was trained on other photos, left out.", file=sys.stderr)
-        else:
-            usable.append(checkpoint)
-    if not usable:
-        raise UserError(f"{args.model_dir}: found no model to measure; train one first, or give its folder")
+    for path in (checkpoint_path(args.model_dir, name) for name in MODELS):
+        if path.exists():
+            checkpoint = load_checkpoint(args.model_dir, path.stem.removeprefix("BestModel_"))
+            if (checkpoint["image_size"], checkpoint["data"]["fingerprint"]) == (list(args.image_size), photos):
+                usable.append(checkpoint)
+                continue
+        print(f"{path}: no model of this image size that was trained on these photos; left out.", file=sys.stderr)
     return usable
 
 
@@ -177,7 +158,7 @@ def train(network: nn.Module, images: Tensor, labels: Tensor, epochs: int, descr
     batches = [batch for _ in range(epochs) for batch in torch.randperm(len(images)).split(32)]
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3, fused=True)
     scheduler = OneCycleLR(optimizer, 3e-3, len(batches))
-    for batch in progress(batches, description, unit="step"):
+    for batch in tqdm(batches, description, unit="step", leave=False, disable=None):
         loss = cross_entropy(network(random_horizontal_flip(images[batch])), labels[batch])
         optimizer.zero_grad()
         loss.backward()
@@ -227,8 +208,7 @@ def two_sample_test(
     """How well a small network tells pictures from photos: 0.5 if it cannot, 1 if it always does.
 
     It is trained on as many pictures as photos, as many as there are of both, (N, 3, H, W) in [0, 1]. The figure is the
-    area under the ROC curve for pictures and photos that it has not seen, of any number. For unseen ones of one
-    distribution it is 0.5 on average, whatever the network has learned (Lopez-Paz and Oquab, Revisiting Classifier
+    area under the ROC curve for pictures and photos that it has not seen (Lopez-Paz and Oquab, Revisiting Classifier
     Two-Sample Tests, 2017, but with the area in place of the accuracy).
     """
     with torch.random.fork_rng():
@@ -268,7 +248,7 @@ def nearest(images: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
     """For images (M, 3, H, W) and photos (N, 3, H, W), both in [0, 1]: the distance of each image to the nearest photo
     or mirrored photo, as the root mean squared difference of pixels (M,), and the position of that photo (M,).
     """
-    distances = [torch.cdist(images.flatten(1), some.flatten(1)) for some in (photos, photos.flip(3))]
+    distances = [torch.cdist(images.flatten(1), each.flatten(1)) for each in (photos, photos.flip(3))]
     smallest, positions = torch.minimum(*distances).min(dim=1)
     return smallest / images[0].numel() ** 0.5, positions
 

@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 from torch.optim.lr_scheduler import OneCycleLR
 
-from data_processor import random_horizontal_flip
+from data_processor import FlowerLoader, random_horizontal_flip
 from generative.Diffusion import DDPM_loss_function, Diffusion
 from generative.Muon import Muon
 from lab.command_line import Parser
@@ -29,9 +29,22 @@ from lab.photos import load_photos
 from lab.processes import distribute, join_processes, mean_over_processes
 from lab.training_run import TrainingRun
 
+# Defaults of the flags of these names.
+SETTINGS: dict[str, Any] = {
+    "image_size": (24, 24),  # width and height in pixels
+    "batch_size": 16,
+    "epochs": 100,  # all of them: the validation loss falls until the end
+    "lr": 2e-3,  # the highest rate of the cycle, of AdamW
+}
+MUON_LR = 3  # times lr: the rate of Muon, for the weights between hidden layers
+BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01  # of AdamW, for the other weights
+DECAY = 0.999  # of the moving average of the weights, which is what is saved
+EARLY = 1 / 8  # of the epochs, after which the early version is taken, for the guidance
+HALVED = 48  # pixels: smaller photos are not halved in size
+
 
 @torch.no_grad()
-def validate(model: Any, loader: Any) -> float:
+def validate(model: Any, loader: FlowerLoader) -> float:
     """The mean loss over the images; random numbers are the same in each call."""
     model.eval()
     total: Any = 0
@@ -44,12 +57,11 @@ def validate(model: Any, loader: Any) -> float:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    args = Parser("Trains the diffusion model on photos of flowers.").parse_training(argv, "DDPM")
+    args = Parser("Trains the diffusion model on photos of flowers.").parse_training(argv, {"DDPM": SETTINGS})
     device = join_processes(args)
     training, validation = load_photos(args, device)
-    photos: Any = training.dataset
     torch.manual_seed(args.seed)
-    model: Any = Diffusion(None, args.image_size, len(photos.classes))
+    model: Any = Diffusion(None, args.image_size, len(training.dataset.classes))
     model = model.to(device, memory_format=torch.channels_last)
     averaged = copy.deepcopy(model).requires_grad_(False)  # its network is the moving average
     args.encoding_dim = model.encoding_dim
@@ -58,17 +70,17 @@ def main(argv: list[str] | None = None) -> None:
     # Muon is for the weights between hidden layers: those of all convolutions but the first and the last.
     hidden = [layer.weight for layer in model.network.modules() if isinstance(layer, torch.nn.Conv2d)][1:-1]
     others = [param for param in model.network.parameters() if not any(param is weight for weight in hidden)]
-    adamw = torch.optim.AdamW(others, args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    muon = Muon(hidden, 3 * args.lr)
+    adamw = torch.optim.AdamW(others, args.lr, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+    muon = Muon(hidden, MUON_LR * args.lr)
     steps = args.epochs * len(training)
     adamw_scheduler = OneCycleLR(adamw, args.lr, steps, cycle_momentum=False)
-    muon_scheduler = OneCycleLR(muon, 3 * args.lr, steps, cycle_momentum=False)
-    large = min(args.image_size) >= 48 and not any(side % 8 for side in args.image_size)
+    muon_scheduler = OneCycleLR(muon, MUON_LR * args.lr, steps, cycle_momentum=False)
+    large = min(args.image_size) >= HALVED and not any(side % 8 for side in args.image_size)
     half_size_epochs = args.epochs // 2 if large else 0
-    early_epochs = half_size_epochs or max(1, args.epochs // 8)
-    parts = [model, averaged, adamw, adamw_scheduler, muon, muon_scheduler]
+    early_epochs = half_size_epochs or max(1, int(EARLY * args.epochs))
+    stateful = [model, averaged, adamw, adamw_scheduler, muon, muon_scheduler]
 
-    with TrainingRun(args, "DDPM", training, validation, parts) as run:
+    with TrainingRun(args, training, validation, stateful) as run:
         for epoch in run.epochs():
             model.train()
             total: Any = 0
@@ -86,8 +98,8 @@ def main(argv: list[str] | None = None) -> None:
                 muon.step()
                 muon_scheduler.step()
 
-                # The moving average, of decay 0.999, and less in the first steps: initial weights are soon forgotten.
-                share = max(0.001, 9 / (9 + adamw_scheduler.last_epoch))
+                # The moving average, of less decay in the first steps: initial weights are soon forgotten.
+                share = max(1 - DECAY, 9 / (9 + adamw_scheduler.last_epoch))
                 weights = zip(averaged.network.parameters(), model.network.parameters(), strict=True)
                 for average, weight in weights:
                     average.lerp_(weight.detach(), share)

@@ -16,45 +16,55 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
 from data_processor import random_horizontal_flip
-from generative.GAN import GAN, discriminator_loss, generator_loss, gradient_penalty
+from generative.GAN import GAN, GAN_ENCODING_DIM, discriminator_loss, generator_loss, gradient_penalty
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import load_photos
 from lab.training_run import TrainingRun
 
-PENALTY = 0.1  # weight of the gradient penalty
+# Defaults of the flags of these names.
+SETTINGS: dict[str, Any] = {
+    "image_size": (24, 24),  # width and height in pixels
+    "encoding_dim": GAN_ENCODING_DIM,
+    "batch_size": 32,
+    "epochs": 110,  # all of them: no loss tells when to stop
+    "lr": 1e-3,  # the highest rate of the cycle, of both networks
+}
+BETAS = 0.5, 0.99  # of AdamW: little momentum, since the other network changes all the time
+PENALTY, PENALTY_EVERY = 0.1, 8  # weight of the gradient penalty; in every eighth step, eight times as much
+DECAY = 0.999  # of the moving average of the weights, which is what is saved
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    args = Parser("Trains the GAN on photos of flowers.").parse_training(argv, "GAN")
+    args = Parser("Trains the GAN on photos of flowers.").parse_training(argv, {"GAN": SETTINGS})
     training, validation = load_photos(args, args.device)
-    photos: Any = training.dataset
+    photos = training.dataset
     torch.manual_seed(args.seed)
     model: Any = GAN(args.encoding_dim, args.image_size, len(photos.classes))
     model = model.to(args.device, memory_format=torch.channels_last)
     averaged = copy.deepcopy(model).requires_grad_(False).eval()  # its generator is the moving average
 
     def optimizer_of(network: torch.nn.Module) -> tuple[torch.optim.Optimizer, OneCycleLR]:
-        optimizer = torch.optim.AdamW(network.parameters(), args.lr, betas=(0.5, 0.99), weight_decay=0, fused=True)
+        optimizer = torch.optim.AdamW(network.parameters(), args.lr, BETAS, weight_decay=0, fused=True)
         return optimizer, OneCycleLR(optimizer, args.lr, args.epochs * len(training), cycle_momentum=False)
 
     d_optimizer, d_scheduler = optimizer_of(model.discriminator)
     g_optimizer, g_scheduler = optimizer_of(model.generator)
-    parts = [model, averaged, d_optimizer, d_scheduler, g_optimizer, g_scheduler]
+    stateful = [model, averaged, d_optimizer, d_scheduler, g_optimizer, g_scheduler]
 
-    with TrainingRun(args, "GAN", training, validation, parts) as run:
+    with TrainingRun(args, training, validation, stateful) as run:
         for epoch in run.epochs():
             totals: Any = 0
             for images, labels in training:
                 images = random_horizontal_flip(images)
-                pictures = model.generate(labels)
+                pictures = model(labels)
 
                 # The discriminator's step: to tell the photos from the pictures.
                 d_loss = discriminator_loss(model.score(images, labels), model.score(pictures.detach(), labels))
                 penalized = d_loss
-                if d_scheduler.last_epoch % 8 == 0:  # eight times as much in every eighth step costs less
-                    penalized = d_loss + 8 * PENALTY * gradient_penalty(model, images, labels)
+                if d_scheduler.last_epoch % PENALTY_EVERY == 0:
+                    penalized = d_loss + PENALTY_EVERY * PENALTY * gradient_penalty(model, images, labels)
                 d_optimizer.zero_grad()
                 penalized.backward()
                 d_optimizer.step()
@@ -67,8 +77,8 @@ def main(argv: list[str] | None = None) -> None:
                 g_optimizer.step()
                 g_scheduler.step()
 
-                # The moving average, of decay 0.999, and less in the first steps: initial weights are soon forgotten.
-                share = max(0.001, 9 / (9 + g_scheduler.last_epoch))
+                # The moving average, of less decay in the first steps: initial weights are soon forgotten.
+                share = max(1 - DECAY, 9 / (9 + g_scheduler.last_epoch))
                 for average, value in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
                     average.lerp_(value, share) if average.is_floating_point() else average.copy_(value)
 

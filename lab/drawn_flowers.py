@@ -1,8 +1,7 @@
 """The stand-in data set: three classes of flowers, drawn by code, for a machine without the photos.
 
-Classes, numbers and folders are those of the photos (handout, Part 2), and the pixels at 24 x 24 have a similar
-distribution, so that losses on both sets are similar. Every picture has its own random generator: the same seed draws
-the same set.
+Classes, numbers and folders are those of the photos (handout, Part 2), and losses on both sets are similar. Every
+picture has its own random generator: the same seed draws the same set.
 """
 
 import colorsys
@@ -16,8 +15,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
-
-from lab.command_line import progress
+from tqdm import tqdm
 
 COUNTS = {"astilbe": 737, "bellflower": 873, "calendula": 978}
 Color = tuple[int, ...]
@@ -42,7 +40,7 @@ def draw_flowers(root: str | Path, seed: int = 0, counts: Mapping[str, int] = CO
         for name in counts:
             (unfinished / name).mkdir(parents=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(progress(pool.map(draw, jobs), "Drawing flowers", len(jobs), "flower"))
+            list(tqdm(pool.map(draw, jobs), "Drawing flowers", len(jobs), unit="flower", leave=False, disable=None))
         unfinished.rename(root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -55,7 +53,7 @@ def draw_flower(name: str, rng: np.random.Generator) -> Image.Image:
     bloom = {"astilbe": drawing.plume, "bellflower": drawing.bell, "calendula": drawing.daisy}[name]
     if rng.random() < 0.55:  # a portrait of one flower
         places = [(rng.normal(SIZE / 2, 22, 2), rng.uniform(70, 150))]
-    else:  # a bed of some
+    else:  # a bed of several
         places = [(rng.uniform(25, SIZE - 25, 2), rng.uniform(28, 75)) for _ in range(rng.integers(2, 8))]
     color = _COLORS[name](rng)
     for center, radius in places:

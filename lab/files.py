@@ -1,33 +1,22 @@
-"""Files: atomic writes, copies of earlier results, and folders that can be written."""
+"""Files: atomic writes, and copies of earlier results."""
 
 import contextlib
 import io
 import os
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from lab.errors import UserError, in_lines
-
-
-def prepare_folder(folder: str | Path) -> None:
-    """Creates ``folder``, and writes a test file; a UserError here is better than one after hours of training."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        found = f"{folder}: expected a folder to write in, found: {error.strerror}"
-        raise UserError(f"{found}; give another one") from None
+from lab.errors import UserError
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[io.BytesIO]:
-    """Gives a buffer; at the end, its content atomically replaces the file at ``path``.
+    """Gives a buffer; at the end, its content atomically replaces the file at ``path``, in a folder that is made if
+    there is none.
 
     Whatever goes wrong, ``path`` holds the old file or the new one, whole; UserError if it cannot be written.
     """
@@ -36,23 +25,18 @@ def atomic_write(path: str | Path) -> Iterator[io.BytesIO]:
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(unfinished, "xb") as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
-        found = f"{path}: could not be written ({error.strerror or error})"
-        raise UserError(f"{found}; what was there before still is") from None
+        words = "what was there before still is; give another place"
+        raise UserError(f"{path}: could not be written ({error.strerror or error}); {words}") from None
     finally:
         with contextlib.suppress(OSError):  # it may not exist: yet, or any more
             unfinished.unlink()
-
-
-def remove_unfinished(folder: str | Path, name: str) -> None:
-    """Removes the temporary files of killed trainings of a model; only for the holder of the lock on its files."""
-    for leftover in Path(folder).glob(f".*_{name}.*.unfinished"):
-        leftover.unlink()
 
 
 def previous_path(path: Path) -> Path:
@@ -66,5 +50,9 @@ def keep_previous(path: Path) -> None:
         previous = previous_path(path)
         with atomic_write(previous) as file:
             file.write(path.read_bytes())
-        # Above a progress bar.
-        tqdm.write(in_lines(f"Kept {path.name} of an earlier run as {previous}."), file=sys.stderr)
+        tqdm.write(f"Kept {path.name} of an earlier run as {previous}.", file=sys.stderr)
+
+
+def say_written(path: str | Path) -> None:
+    """Says on stderr, above any progress bar, that a file was written."""
+    tqdm.write(f"Wrote {path}", file=sys.stderr)

@@ -4,15 +4,28 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
+from data_processor import show_images
 from lab.errors import one_line
-from lab.files import atomic_write
+from lab.files import atomic_write, say_written
 
 # For names that Pillow's own font has no letters for, such as Chinese ones: the first of these that is installed.
 FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "wqy-zenhei.ttc", "wqy-microhei.ttc", "DejaVuSans.ttf")
 MOST_LETTERS = 40  # of a name
+
+
+def sample_grid(title: str, images: Tensor, labels: Tensor | None, classes: Sequence[str]) -> Image.Image:
+    """Images (N, 3, H, W) below the title, about as many in a row as there are rows, five or more; those of a class
+    together, below its name, if ``labels`` (N,) are given."""
+    columns = max(5, math.ceil(math.sqrt(len(images))))
+    groups = {title: images}
+    if labels is not None:
+        groups = {f"{title}, {classes[label]}": images[labels == label] for label in labels.unique().tolist()}
+    return name_groups({name: show_images(group, columns=columns) for name, group in groups.items()})
 
 
 def name_rows(grid: Image.Image, names: Sequence[str]) -> Image.Image:
@@ -42,10 +55,11 @@ def name_groups(groups: Mapping[str, Image.Image]) -> Image.Image:
     return picture
 
 
-def save_picture(picture: Image.Image, path: str | Path) -> None:
-    """Writes a picture as PNG, atomically."""
+def save_picture(picture: Image.Image, path: str | Path, **options: Any) -> None:
+    """Writes a picture atomically, in the format of its ending, with Pillow's options; says so on stderr."""
     with atomic_write(path) as file:
-        picture.save(file, format="PNG")
+        picture.save(file, format=Path(path).suffix[1:], **options)
+    say_written(path)
 
 
 def _font(text: str, size: int = 18) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -4,7 +4,6 @@ The colours are those of Okabe and Ito (Color Universal Design, 2008), which col
 differs in colour also differs in shape or line style.
 """
 
-import csv
 import logging
 import warnings
 from pathlib import Path
@@ -20,8 +19,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 
 from data_processor import FlowerDataset  # noqa: E402
 from lab.errors import UserError, one_line  # noqa: E402
-from lab.files import atomic_write  # noqa: E402
-from lab.generation import latent_vectors  # noqa: E402
+from lab.files import atomic_write, say_written  # noqa: E402
+from lab.sampling import latent_vectors  # noqa: E402
 from VarAutoencoder import VarAutoencoder  # noqa: E402
 
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#595959"
@@ -39,27 +38,17 @@ STYLE: dict[Any, Any] = {
 def read_history(path: str | Path) -> list[dict[str, float]]:
     """The losses of each epoch, by name, from the file that the training wrote; UserError if it is not a history."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        if not history or len(history[0]) < 3 or "Epoch" not in history[0]:
-            raise ValueError
-    except (OSError, ValueError, TypeError, csv.Error):
+        head, *lines = Path(path).read_text(encoding="utf-8").splitlines()
+        return [dict(zip(head.split(","), map(float, line.split(",")), strict=True)) for line in lines]
+    except (OSError, ValueError):
         raise UserError(f"{path}: found no history of losses in it; train again, or give another folder") from None
-    return history
 
 
 def plot_losses(
     name: str, history: list[dict[str, float]], best_epoch: int, required: dict[str, float], save_path: str | Path
 ) -> None:
-    """Plots the two losses of a model by epoch, and the handout's bounds as horizontal lines.
-
-    Args:
-        name: of the model.
-        history: of each epoch, "Epoch" and two losses, as in "Train Loss" and "Valid Loss"; what follows is not drawn.
-        best_epoch: the epoch of the saved model, from 1, which is marked.
-        required: the handout's bounds, as in {"train": 0.01, "valid": 0.012}; may be empty.
-        save_path: of the PNG file.
-    """
+    """Plots the first two losses in the history of a model by epoch, marks the epoch of the saved model, and draws the
+    handout's bounds, as in {"train": 0.01, "valid": 0.012}, as horizontal lines."""
     epochs = [row["Epoch"] for row in history]
     first, second = [key for key in history[0] if key != "Epoch"][:2]
     best = history[best_epoch - 1]
@@ -70,9 +59,9 @@ def plot_losses(
         for key, color, style in (first, BLUE, "--"), (second, ORANGE, "-"):
             axes.plot(epochs, [row[key] for row in history], style, color=color, linewidth=2, label=key)
         digits = 4 if abs(best[second]) < 10 else 1
-        words = f"epoch {best_epoch}: {best[first]:.{digits}f} / {best[second]:.{digits}f}"
+        label = f"saved model, epoch {best_epoch}: {best[first]:.{digits}f} / {best[second]:.{digits}f}"
         ring: dict[str, Any] = {"color": ORANGE, "markersize": 11, "markerfacecolor": "white", "markeredgewidth": 2.5}
-        axes.plot(best["Epoch"], best[second], "o", label=f"saved model, {words}", **ring)
+        axes.plot(best["Epoch"], best[second], "o", label=label, **ring)
         for limit, style in zip(dict.fromkeys(required.values()), (":", "-."), strict=False):
             whose = " and ".join(which for which in required if required[which] == limit)
             label = f"the handout's bar for {whose}: {limit:g}"
@@ -100,24 +89,23 @@ def plot_latent(
     _, singular_values, components = torch.linalg.svd(pad(centred, (0, 0, 0, 1)), full_matrices=False)
     variances = singular_values**2 / centred.square().sum()
     coordinates = points @ components[:2].T
-
     with rc_context(STYLE):
         figure: Any = Figure(figsize=(9, 6), layout="constrained")
         figure.suptitle(f"The latent space of {model.name}")
         axes = figure.add_subplot(aspect="equal")
-        dots = []
-        for label in range(len(validation.classes)):
+        for label, name in enumerate(validation.classes):
             x, y = coordinates[validation.labels == label].T.numpy()
             turn, i = divmod(label, len(COLORS))  # of up to 36 classes, no two have color and marker in common
+            name = one_line(name)[:40].replace("$", r"\$")  # no formula
             marker = MARKERS[(i + turn) % len(MARKERS)]
-            dots.append(axes.scatter(x, y, 22, COLORS[i], marker=marker, alpha=0.8, linewidths=0))
+            axes.scatter(x, y, 22, COLORS[i], marker=marker, alpha=0.8, linewidths=0, label=name)
         axes.set_xlabel(f"1st principal component ({variances[0]:.0%} of the variance)")
         axes.set_ylabel(f"2nd ({variances[1]:.0%})")
+        handles, names = axes.collections, [dots.get_label() for dots in axes.collections]
         # The names of many classes are in columns beside the map.
-        place: dict[str, Any] = {"loc": "outside right center", "fontsize": "small"} if len(dots) > 6 else {}
-        names = [one_line(name)[:40].replace("$", r"\$") for name in validation.classes]  # no formulas
-        legend = figure if place else axes
-        legend.legend(dots, names, frameon=False, markerscale=2, ncols=1 + (len(dots) - 1) // 20, **place)
+        many: dict[str, Any] = {"loc": "outside right center", "fontsize": "small", "ncols": 1 + (len(names) - 1) // 20}
+        legend, place = (figure, many) if len(names) > 6 else (axes, {})
+        legend.legend(handles, names, frameon=False, markerscale=2, **place)
         _save(figure, save_path)
 
 
@@ -125,3 +113,4 @@ def _save(figure: Figure, path: str | Path) -> None:
     with warnings.catch_warnings(), atomic_write(path) as file:
         warnings.filterwarnings("ignore", message="Glyph")  # of a missing character
         figure.savefig(file, format="png", dpi=120)
+    say_written(path)

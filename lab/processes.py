@@ -2,10 +2,11 @@
 
     torchrun --nproc-per-node 2 train_script.py --model VAE > log/train_VAE.txt
 
-Each process trains on its part of the photos, with batches of ``--batch-size`` divided by the number of processes, and
+Each process trains on its share of the photos, with batches of ``--batch-size`` divided by the number of processes, and
 the gradients are averaged. The first process writes the log and all files; what the others write is thrown away.
 """
 
+import argparse
 import atexit
 import os
 import shutil
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
+from torch.utils.data import BatchSampler, DistributedSampler
 
+from data_processor import FlowerLoader
 from lab.errors import UserError
 
 
-def join_processes(args: Any) -> str:
+def join_processes(args: argparse.Namespace) -> str:
     """Joins the processes that torchrun has started, if it has; returns the device of this one, by ``--device``."""
     if not distributed.is_torchelastic_launched():
         return args.device
@@ -42,11 +44,11 @@ def join_processes(args: Any) -> str:
             for state in Path(args.model_dir).glob(f"*_{args.model}.pth"):
                 shutil.copy(state, folder)
         args.model_dir = args.log_dir = args.vis_dir = folder
-        vars(args).pop("tensorboard", None)
+        args.tensorboard = None
     return device
 
 
-class Part(DistributedSampler):
+class SeedingSampler(DistributedSampler):
     """The photos of this process, shuffled anew in each epoch; each process gets its own random numbers for it."""
 
     def set_epoch(self, epoch: int) -> None:
@@ -54,16 +56,17 @@ class Part(DistributedSampler):
         torch.manual_seed(self.seed + 10_000 * (epoch * self.num_replicas + self.rank))
 
 
-def distribute(model: Any, loader: Any, args: Any) -> tuple[Any, Any]:
+def distribute(model: nn.Module, loader: FlowerLoader, args: argparse.Namespace) -> tuple[nn.Module, FlowerLoader]:
     """The model with its gradients averaged over the processes, and a loader of the photos of this process; or the
     model and the loader that are given, if there is one process."""
     if not distributed.is_initialized():
         return model, loader
-    part = Part(loader.dataset, seed=args.seed)
-    if args.batch_size % part.num_replicas:
-        raise UserError(f"--batch-size: found {args.batch_size}, expected a multiple of {part.num_replicas} processes")
-    batches = BatchSampler(part, args.batch_size // part.num_replicas, drop_last=False)
-    loader = DataLoader(loader.dataset, batch_size=None, sampler=batches, generator=loader.generator)
+    sampler = SeedingSampler(loader.dataset, seed=args.seed)
+    if args.batch_size % sampler.num_replicas:
+        found = f"found {args.batch_size}, expected a multiple of {sampler.num_replicas} processes"
+        raise UserError(f"--batch-size: {found}")
+    batches = BatchSampler(sampler, args.batch_size // sampler.num_replicas, drop_last=False)
+    loader = FlowerLoader(loader.dataset, batch_size=None, sampler=batches, generator=loader.generator)
     return DistributedDataParallel(model), loader
 
 

@@ -6,14 +6,12 @@ number of threads does, in the last digits.
 """
 
 import os
-import re
 
 # OpenBLAS, which multiplies NumPy's matrices. For 16 images a second thread saves little, and spins while it waits.
-# It takes the first of these numbers that is above 0.
-if not any(re.match(r"\s*\+?0*[1-9]", os.environ.get(f"{of}_NUM_THREADS", "")) for of in ("OPENBLAS", "OMP")):
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+if "OMP_NUM_THREADS" not in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # OpenMP, which runs PyTorch's threads. Between two operations they spin, and while they do, nothing else can run.
-if os.environ.get("OMP_WAIT_POLICY", "").strip().upper() not in ("ACTIVE", "PASSIVE"):
+if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # GNU's, on Linux: iterations, 300,000 by default
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's and Intel's, on macOS and Windows: ms, 200 by default

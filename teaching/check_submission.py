@@ -28,7 +28,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.command_line import Parser, log, progress
+from tqdm import tqdm
+
+from lab.command_line import Parser, log
 from lab.errors import UserError, one_line, one_line_errors
 from lab.files import atomic_write
 from lab.photos import photos_or_drawn
@@ -103,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     if of_class:
         print_line("", [*POINTS, "points", "NO", "?", "the first that is not as asked"])
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for result in progress(pool.map(check, places), "Checking", len(places), "hand-in"):
+        for result in tqdm(pool.map(check, places), "Checking", len(places), unit="hand-in", leave=False, disable=None):
             results.append(result)
             if of_class:
                 print_summary(result)

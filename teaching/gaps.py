@@ -33,7 +33,7 @@ GAPS = {
     },
     "Part 3, step 2": {"train_script.py": ["main.optimizer"]},
     "Part 3, step 3": {
-        "random_generation.py": ["random_images"],
+        "random_generation.py": ["sample"],
         "Autoencoder.py": ["Autoencoder.sample"],
         "lab/mlp_autoencoder.py": ["MLPAutoencoder.sample"],
     },
@@ -43,9 +43,9 @@ GAPS = {
     "Part 4, step 2": {"VarAutoencoder.py": ["squared_error", "KL_divergence", "VAE_loss_function"]},
     "Part 4, step 4": {
         "VarAutoencoder.py": ["calibrated_VAE_loss_function"],
-        "random_generation.py": ["random_images_by_fitted_prior"],
+        "random_generation.py": ["sample_by_fitted_prior"],
         "generative/GAN.py": [
-            *("GAN.__init__.generator", "GAN.__init__.discriminator", "GAN.generate", "GAN.score", "GAN.sample"),
+            *("GAN.__init__.generator", "GAN.__init__.discriminator", "GAN.forward", "GAN.score", "GAN.sample"),
             *("discriminator_loss", "generator_loss", "augment"),
         ],
         "generative/train_GAN.py": ["main.epoch"],

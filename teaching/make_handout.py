@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab.command_line import Parser, log
 from lab.errors import UserError, one_line_errors
-from lab.files import atomic_write, prepare_folder
+from lab.files import atomic_write
 from teaching.gaps import GAPS, LAB, files, handed_out
 
 PAGES = {
@@ -54,7 +54,6 @@ def with_its_links(page: str) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    prepare_folder(path.parent)
     with atomic_write(path) as file:
         file.write(text.encode())
 

@@ -105,8 +105,8 @@ class Network(MLP):
         yield "sizes on the way, max pooling, ReLU", found, "?" if unsure else "NO" if missing else "ok"
 
     def samples(self) -> Iterator[Found]:
-        """Pictures from N(0, 1): by ``random_images``, or if there is no such function, by the decoder."""
-        asked, found, n = "pictures from N(0, 1)", "by random_images", len(self.noise)
+        """Pictures from N(0, 1): by ``sample`` of random_generation.py, or without one by the decoder."""
+        asked, found, n = "pictures from N(0, 1)", "by random_generation.py", len(self.noise)
         dim = min(shape[0] for _, shape in self.steps() if len(shape) == 1)
         try:
             z, images = self.student.call("network", "sample", n)
@@ -119,7 +119,7 @@ class Network(MLP):
             yield asked, f"{found}, of numbers that are not from N(0, 1)", "?"
         elif images.std(axis=0).max() < 1e-3 or images.min() < 0 or images.max() > 1:
             # A decoder alone may lack what forward adds.
-            yield asked, f"{found}: all the same, or not in [0, 1]", "NO" if found == "by random_images" else "?"
+            yield asked, f"{found}: all the same, or not in [0, 1]", "NO" if found == "by random_generation.py" else "?"
         else:
             yield asked, found, "ok"
 

@@ -247,11 +247,11 @@ class Network:
         return decode and decode(self.torch.from_numpy(z)).numpy()
 
     def sample(self, n: int) -> list[Any]:
-        """The latent vectors that ``random_images`` of random_generation.py decodes, and its n images."""
+        """The latent vectors that ``sample`` of random_generation.py decodes, and its n images."""
         taken: list[Any] = []
         hook = self.model.decoder.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].numpy()))
         try:
-            images = importlib.import_module("random_generation").random_images(self.model, n)
+            images = importlib.import_module("random_generation").sample(self.model, n)
         finally:
             hook.remove()
         return [np.concatenate(taken), images.numpy()]

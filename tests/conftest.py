@@ -6,7 +6,6 @@ for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":
 
 import contextlib
 import io
-import itertools
 import math
 import re
 import subprocess
@@ -22,10 +21,11 @@ from PIL import Image
 
 from autograd import BaseGraph, Linear, Sigmoid
 from data_processor import read_flowers
-from lab import command_line, drawn_flowers
-from lab.checkpoint import checkpoint_path, new_model, save_checkpoint
+from lab import drawn_flowers
+from lab.checkpoint import checkpoint_path, save_checkpoint
 from lab.files import atomic_write
 from lab.mlp_autoencoder import MLPAutoencoder
+from lab.models import new_model
 from lab.photos import class_counts, fingerprint
 
 settings.register_profile("lab", deadline=None)  # a slow machine is no failure
@@ -76,9 +76,8 @@ def write(path, content):
 
 
 def without_notices(err):
-    """What is on stderr, but for what every script says of the photos, of the files it wrote and of what comes next,
-    and the summary of a training."""
-    notices = "Photos in ", "Wrote ", "Next: ", "Stopped early: ", "Best epoch: ", "Last epoch: ", "Asked by "
+    """What is on stderr, but for what every script says of the files it wrote, and the summary of a training."""
+    notices = "Wrote ", "Stopped early: ", "Best epoch: ", "Last epoch: ", "Asked by "
     return "".join(line for line in err.splitlines(keepends=True) if not line.startswith(notices))
 
 
@@ -108,12 +107,10 @@ def fails(script, arguments, capsys, lines=1):
 
 
 def defaults_in_help(script, capsys):
-    """The defaults that --help shows, without that of --quiet, which comes first."""
+    """The defaults that --help shows."""
     with pytest.raises(SystemExit, match="0"):
         script.main(["--help"])
-    quiet, *defaults = re.findall(r"\(default: ([^)]*)\)", " ".join(capsys.readouterr().out.split()))
-    assert quiet == "False"
-    return defaults
+    return re.findall(r"\(default: ([^)]*)\)", " ".join(capsys.readouterr().out.split()))
 
 
 def pixels_of(path):
@@ -186,34 +183,7 @@ def few_drawn(monkeypatch):
     monkeypatch.delitem(drawn_flowers.COUNTS, "bellflower")
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def on_terminal(monkeypatch):
-    """From here on stderr is a terminal, on which progress bars are shown; gives what is written there."""
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    monkeypatch.setattr(command_line, "quiet", False)
-    monkeypatch.delenv("CI", raising=False)
-    return sys.stderr
-
-
 def skip_if_trained_here(name, folder="models"):
     """Skips a test of the committed results of a model, if a training has replaced them."""
     if (ROOT / folder / f"LastEpoch_{name}.pth").exists():
         pytest.skip(f"{name} was trained anew in this folder")
-
-
-@pytest.fixture
-def shown_on_terminal(monkeypatch):
-    """Gives what a function shows on stderr if that is a terminal. The clock moves on by a second whenever a progress
-    bar looks at it, so that the bar shows every step."""
-
-    def shown(function, *arguments, **options):
-        terminal = on_terminal(monkeypatch)
-        function(*arguments, **options)
-        return terminal.getvalue()
-
-    monkeypatch.setattr("tqdm.std.time", itertools.count().__next__)
-    return shown

@@ -1,6 +1,7 @@
 """Names beside the rows of a grid, and above groups of pictures."""
 
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -53,21 +54,10 @@ def test_names_are_one_short_line(make):
 
 def test_a_font_that_has_the_letters(monkeypatch):
     """The first one that is installed; without any, something is drawn all the same."""
-    tried = []
-
-    def truetype(name, size):
-        tried.append((name, size))
-        if name != "PingFang.ttc":
-            raise OSError("cannot open resource")
-        return FONT
-
-    monkeypatch.setattr("lab.grids.ImageFont.truetype", truetype)
-    name_rows(noise(9, 40), ["\u73ab\u7470"])
-    assert tried == 2 * [
-        ("NotoSansCJK-Regular.ttc", 18),
-        ("msyh.ttc", 18),
-        ("PingFang.ttc", 18),
-    ]  # to measure, and draw
-    monkeypatch.undo()
+    truetype = Mock(side_effect=lambda name, _: FONT if name == "PingFang.ttc" else Image.open("no such font"))
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFont, "truetype", truetype)
+        name_rows(noise(9, 40), ["\u73ab\u7470"])
+    assert [call.args[0] for call in truetype.call_args_list][-2:] == ["msyh.ttc", "PingFang.ttc"]
     monkeypatch.setattr(grids, "FONTS", ("no font.ttf",))
     assert np.asarray(name_rows(noise(9, 40), ["\u73ab\u7470"]))[:, :-9].min() < 255

@@ -1,8 +1,10 @@
 """Trainings that are cut off, and what is left of them."""
 
+import contextlib
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -13,7 +15,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, fails, without_notices
+from conftest import fails, without_notices
 from filelock import FileLock
 from PIL import Image
 
@@ -26,34 +28,30 @@ from data_processor import read_flowers
 from generative import train_DDPM, train_GAN
 from lab import training_run
 from lab.checkpoint import checkpoint_path, load_checkpoint, save_values
+from lab.models import MODELS
 
-SCRIPTS = {
-    "MLPAE": (MLPAE_train_script, []),
-    "AE": (train_script, ["--model", "AE"]),
-    "VAE": (train_script, ["--model", "VAE"]),
-    "GAN": (train_GAN, []),
-    "DDPM": (train_DDPM, []),
-}
+SCRIPTS = {"MLPAE": MLPAE_train_script, "GAN": train_GAN, "DDPM": train_DDPM}
 
 
 @pytest.fixture
-def flags(few_photos, tmp_path):
+def flags(few_photos, tmp_path, monkeypatch):
+    """Of a training on tiny photos; Ctrl-C stops it, even if these tests run in the background of a shell."""
+    monkeypatch.setattr("generative.Diffusion.WIDTHS", (8, 8, 16))
     places = {"--data-root": few_photos, "--model-dir": tmp_path / "models", "--log-dir": tmp_path / "log"}
-    return ["--image-size", "8", *(str(part) for place in places.items() for part in place)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield ["--image-size", "8", *(str(part) for place in places.items() for part in place)]
+    signal.signal(signal.SIGINT, before)
+
+
+def command(name, *arguments):
+    """The script of a model, and its arguments."""
+    model = [] if name in SCRIPTS else ["--model", name]
+    return SCRIPTS.get(name, train_script), [*model, *map(str, arguments)]
 
 
 def train(name, *arguments):
-    script, model = SCRIPTS[name]
-    script.main([*model, *map(str, arguments)])
-
-
-def start(name, *arguments, **options):
-    """Starts a training in a process that Ctrl-C can stop, even if these tests run in the background of a shell."""
-    script, model = SCRIPTS[name]
-    command = [sys.executable, script.__file__, *model, *map(str, arguments)]
-    take_ctrl_c = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.Popen(command, cwd=ROOT, text=True, preexec_fn=take_ctrl_c, **options)
+    script, arguments = command(name, *arguments)
+    script.main(arguments)
 
 
 def what_is_left(tmp_path, name):
@@ -62,36 +60,27 @@ def what_is_left(tmp_path, name):
     return [file.read_bytes() for file in files]
 
 
-def start_again(tmp_path):
+def left_by_a_whole_training(tmp_path, name, *arguments):
+    """What is left of a training that was not interrupted; its folders are empty again."""
+    train(name, *arguments)
+    files = what_is_left(tmp_path, name)
     for folder in "models", "log":
         shutil.rmtree(tmp_path / folder)
+    return files
 
 
-def after_the_settings(out):
-    """The lines of a log after those of the settings and of the data."""
-    lines = out.splitlines()
-    return lines[next(i for i, line in enumerate(lines) if line.startswith("Data: ")) + 1 :]
-
-
-def stopping(function, calls):
-    """The function for so many calls, and then Ctrl-C."""
-    left = iter(range(calls))
+def stopped_after(calls, monkeypatch, module, function, name, *arguments):
+    """A training that is stopped by Ctrl-C when a function is called once more than so many times."""
+    left, real = iter(range(calls)), getattr(module, function)
 
     def until_then(*arguments):
         if next(left, None) is None:
-            raise KeyboardInterrupt
-        return function(*arguments)
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
 
-    return until_then
-
-
-def one_line(name, arguments, capsys):
-    """The one line of an error."""
-    with pytest.raises(SystemExit) as stop:
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        patch.setattr(module, function, until_then)
         train(name, *arguments)
-    err = without_notices(capsys.readouterr().err)
-    assert stop.value.code == 2 and err.count("\n") == 1 and ": error: " in err
-    return err
 
 
 # Resuming
@@ -101,19 +90,14 @@ def one_line(name, arguments, capsys):
 @pytest.mark.parametrize("name", ["MLPAE", "VAE"])
 def test_killed_at_random_moments_and_resumed(name, flags, tmp_path, capsys):
     flags += ["--epochs", 100, "--patience", 100]
-    train(name, *flags)
+    expected = left_by_a_whole_training(tmp_path, name, *flags)
     whole = capsys.readouterr().out
-    expected = what_is_left(tmp_path, name)
-    start_again(tmp_path)
-
-    log = ""
-    rng = random.Random(0)
+    log, rng = "", random.Random(0)
+    script, arguments = command(name, *flags, "--resume")
     for kill in range(1, 6):
-        process = start(name, *flags, "--resume")
-        lines = rng.randint(1, 6)
-        while lines:
-            log += (line := process.stdout.readline())
-            lines -= not line.startswith("  ")  # the settings are on several lines
+        process = subprocess.Popen([sys.executable, script.__file__, *arguments], stdout=subprocess.PIPE, text=True)
+        for _ in range(rng.randint(2, 7)):
+            log += process.stdout.readline()
         time.sleep(rng.uniform(0, 0.02))
         process.kill()
         log += process.stdout.read()  # communicate() would pass by what readline() has in hand already
@@ -122,28 +106,22 @@ def test_killed_at_random_moments_and_resumed(name, flags, tmp_path, capsys):
         if checkpoint_path(tmp_path / "models", name).exists():
             load_checkpoint(tmp_path / "models", name)
     train(name, *flags, "--resume")
-    output, errors = capsys.readouterr()
-    assert without_notices(errors) == "" and what_is_left(tmp_path, name) == expected
+    assert what_is_left(tmp_path, name) == expected
     # No line of the log is lost; that of an epoch that was cut off after it was printed is there twice.
-    epochs = [
-        [line for line in text.splitlines() if line.startswith(("Epoch: ", "Best"))] for text in (log + output, whole)
-    ]
-    assert list(dict.fromkeys(epochs[0])) == epochs[1]
-    assert not list(tmp_path.rglob("*.unfinished"))
+    found, expected = (re.findall("^(?:Epoch|Best).*", text, re.M) for text in (log + capsys.readouterr().out, whole))
+    assert list(dict.fromkeys(found)) == expected
 
 
-@pytest.mark.parametrize("name", ["MLPAE", "VAE", "GAN", "DDPM"])
+@pytest.mark.parametrize("name", MODELS)
 def test_stopped_and_resumed_it_ends_with_the_same_bytes(name, flags, tmp_path, monkeypatch, capsys):
-    flags += ["--epochs", 4]
-    train(name, *flags)
-    expected = what_is_left(tmp_path, name)
-    start_again(tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
-        patch.setattr(training_run, "save_values", stopping(save_values, 2))
-        train(name, *flags)
+    flags += ["--epochs", 3]
+    expected = left_by_a_whole_training(tmp_path, name, *flags)
     capsys.readouterr()
+    stopped_after(1, monkeypatch, training_run, "save_values", name, *flags)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--resume" in error
     train(name, *flags, "--resume")
-    assert "Resumed after epoch 2\nEpoch: 3, " in capsys.readouterr().out
+    assert "Resumed after epoch 1\nEpoch: 2, " in capsys.readouterr().out
     assert what_is_left(tmp_path, name) == expected
 
 
@@ -176,22 +154,17 @@ def step(graph, lr):
 def test_a_students_part_1_is_trained_resumed_and_drawn(part, flags, tmp_path, monkeypatch):
     if part == "Linear":
         monkeypatch.setattr(Linear, "__module__", "autograd.Nodes")
-        monkeypatch.setattr(Nodes, "Linear", Linear)
-        monkeypatch.setattr(MLPAE_train_script, "Linear", Linear)
+        for module in Nodes, MLPAE_train_script:
+            monkeypatch.setattr(module, "Linear", Linear)
     else:
         monkeypatch.setattr(BaseGraph, "optimstep", step)
-    flags += ["--epochs", 4, "--lr", 1]
-    train("MLPAE", *flags)
-    expected = what_is_left(tmp_path, "MLPAE")
-    start_again(tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
-        patch.setattr(training_run, "save_values", stopping(save_values, 2))
-        train("MLPAE", *flags)
+    flags += ["--epochs", 3, "--lr", 1]
+    expected = left_by_a_whole_training(tmp_path, "MLPAE", *flags)
+    stopped_after(1, monkeypatch, training_run, "save_values", "MLPAE", *flags)
     train("MLPAE", *flags, "--resume")
     assert what_is_left(tmp_path, "MLPAE") == expected and b"kept" not in expected[0]
-    places = ["--model", "MLPAE", "--model-dir", str(tmp_path / "models"), "--vis-dir", str(tmp_path)]
-    visualization.main(places)
-    random_generation.main(places)
+    for script in visualization, random_generation:
+        script.main(["--model", "MLPAE", "--model-dir", str(tmp_path / "models"), "--vis-dir", str(tmp_path)])
     model, in_plain_python = load_checkpoint(tmp_path / "models", "MLPAE")["model"], pickle.loads(expected[0])
     images, _ = read_flowers(flags[3], 8, 8).split(0)[1][:]
     assert (model(images) - images).square().mean().item() == pytest.approx(in_plain_python["valid_loss"])
@@ -203,176 +176,135 @@ def test_a_finished_training_has_nothing_to_resume(flags, tmp_path, capsys):
     flags += ["--epochs", 200, "--patience", 3, "--lr", 30, "--resume"]
     train("MLPAE", *flags)
     out, err = capsys.readouterr()
-    assert f"Found no {tmp_path / 'models' / 'LastEpoch_MLPAE.pth'} to resume: starting from the beginning." in err
+    assert str(tmp_path / "models" / "LastEpoch_MLPAE.pth") in err  # there is none yet
     expected = what_is_left(tmp_path, "MLPAE")
-    train("MLPAE", *flags)
-    summary = out.splitlines()[-2:]
-    last = out.splitlines()[-3].split(",")[0].split()[1]
-    assert summary[0] == "Stopped early: no better model in 3 epochs"
-    again = capsys.readouterr().out
-    assert after_the_settings(again) == [f"Resumed after epoch {last}: no epoch is left", *summary]
-    with pytest.raises(SystemExit, match="2"):
-        train("MLPAE", *flags, "--epochs", 7)
-    assert "begun with other settings" in capsys.readouterr().err
-    assert (tmp_path / "log" / "log_MLPAE.txt").read_text() == out + again
+    *_, last, stopped, best = out.splitlines()
+    assert stopped == "Stopped early: no better model in 3 epochs"
     (tmp_path / "log" / "history_MLPAE.csv").unlink()
     train("MLPAE", *flags)
-    assert what_is_left(tmp_path, "MLPAE") == expected
+    _, _, resumed, *summary = capsys.readouterr().out.splitlines()
+    assert f"after epoch {last.split(',')[0].removeprefix('Epoch: ')}: no epoch is left" in resumed
+    assert summary == [stopped, best] and what_is_left(tmp_path, "MLPAE") == expected
     checkpoint_path(tmp_path / "models", "MLPAE").unlink()
-    with pytest.raises(SystemExit, match="2"):
-        train("MLPAE", *flags)
-    assert "BestModel_MLPAE.pkl: no such model; give its folder" in capsys.readouterr().err
+    assert "BestModel_MLPAE.pkl" in fails(MLPAE_train_script, command("MLPAE", *flags)[1], capsys)
 
 
-def test_a_training_is_resumed_in_another_place(flags, few_photos, tmp_path, monkeypatch, capsys):
+def test_a_training_is_resumed_in_another_place(flags, few_photos, tmp_path, monkeypatch):
     """All folders may have moved, and how files are treated may change; nothing else."""
-    train("AE", *flags, "--epochs", 3)
-    _, expected = what_is_left(tmp_path, "AE")
-    start_again(tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
-        patch.setattr(train_script, "train_one_epoch", stopping(train_script.train_one_epoch, 1))
-        train("AE", *flags, "--epochs", 3)
+    flags += ["--epochs", "3"]
+    losses = iter(2 * [1.0, 2.0, 3.0])  # the first model is the best
+    monkeypatch.setattr(train_script, "validate", lambda *_: {"Loss": next(losses)})
+    _, expected = left_by_a_whole_training(tmp_path, "AE", *flags)
+    stopped_after(1, monkeypatch, train_script, "train_one_epoch", "AE", *flags)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for folder in "models", "log", few_photos.name:
         (tmp_path / folder).rename(elsewhere / folder)
-    folders = {"--data-root": few_photos.name, "--model-dir": "models", "--log-dir": "log", "--drawn-root": "drawn"}
-    places = [part for flag, name in folders.items() for part in (flag, elsewhere / name)]
-    capsys.readouterr()
-    train("AE", "--image-size", 8, *places, "--epochs", 3, "--strict", "--samples-every", 9, "--resume")
-    assert "Resumed after epoch 1\n" in capsys.readouterr().out
+    places = [str(elsewhere / os.path.relpath(part, tmp_path)) if os.path.isabs(part) else part for part in flags]
+    train("AE", *places, "--drawn-root", elsewhere / "drawn", "--strict", "--samples-every", 9, "--resume")
     assert what_is_left(elsewhere, "AE")[1] == expected
-    assert load_checkpoint(elsewhere / "models", "AE")["data"]["root"] == str(elsewhere / few_photos.name)
+    checkpoint = load_checkpoint(elsewhere / "models", "AE")
+    assert checkpoint["epoch"] == 1 and checkpoint["data"]["root"] == str(tmp_path / few_photos.name)
+
+
+def turn_a_photo(state):
+    """One for validation."""
+    photos = state.parents[1] / "few photos"
+    path = photos / read_flowers(photos, 8, 8).split(0)[1].names[0]
+    with Image.open(path) as photo:
+        photo.transpose(Image.Transpose.ROTATE_180).save(path)
+
+
+def changed(**fields):
+    return lambda state: save_values(torch.load(state, weights_only=True) | fields, state)
+
+
+def flip_a_bit(state):
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("other", "harm", "words"),
     [
-        (["--lr", 2], "lr 2.0 now, 8.0 then"),
-        (["--epochs", 9, "--batch-size", 3], "batch_size 3 now, 16 then, epochs 9 now, 2 then"),
-        (["--split-seed", 1], "split_seed 1 now, 0 then, photos "),
-        ([], "photos "),  # one of them is another
+        (["--epochs", 9, "--lr", 3], None, "epochs 9 now, 2 then, lr 3.0 now, 8.0 then"),
+        (["--split-seed", 1], None, "split_seed 1 now, 0 then, photos "),
+        ([], turn_a_photo, "photos "),
+        ([], lambda state: state.write_bytes(b""), "LastEpoch_MLPAE.pth"),
+        ([], flip_a_bit, "LastEpoch_MLPAE.pth"),
+        ([], changed(best=None), "LastEpoch_MLPAE.pth"),
+        ([], changed(order=None), "LastEpoch_MLPAE.pth"),
+        ([], changed(stateful=[]), "LastEpoch_MLPAE.pth"),
     ],
 )
-def test_only_a_training_with_the_same_settings_and_photos_is_resumed(
-    other, message, flags, few_photos, tmp_path, capsys
+def test_with_other_settings_or_photos_or_a_damaged_state_nothing_is_resumed(
+    other, harm, words, flags, tmp_path, capsys
 ):
-    train("MLPAE", *flags, "--epochs", 2)
+    flags += ["--epochs", 2]
+    train("MLPAE", *flags)
     expected = what_is_left(tmp_path, "MLPAE")
-    if not other:
-        path = few_photos / read_flowers(few_photos, 8, 8).split(0)[1].names[0]
-        with Image.open(path) as photo:
-            photo.transpose(Image.Transpose.ROTATE_180).save(path)
+    if harm:
+        harm(tmp_path / "models" / "LastEpoch_MLPAE.pth")
     capsys.readouterr()
-    error = one_line("MLPAE", [*flags, "--epochs", 2, *other, "--resume"], capsys)
-    assert "begun with other settings (" in error and "train without --resume" in error
-    assert message in error
-    assert what_is_left(tmp_path, "MLPAE") == expected
-
-
-def test_a_damaged_state_is_refused(flags, tmp_path, capsys):
-    train("VAE", *flags, "--epochs", 2)
-    path = tmp_path / "models" / "LastEpoch_VAE.pth"
-    whole, expected = path.read_bytes(), what_is_left(tmp_path, "VAE")
-    state = torch.load(path, weights_only=True)
-    for part, value in ("best", None), ("parts", state["parts"] * 2), ("order", None), ("", b""), ("", whole[:1000]):
-        save_values(state | {part: value}, path)
-        if not part:
-            path.write_bytes(value)
-        error = one_line("VAE", [*flags, "--epochs", 2, "--resume"], capsys)
-        assert "found nothing to resume in it" in error and "train without --resume" in error
-    assert what_is_left(tmp_path, "VAE") == expected
+    error = fails(MLPAE_train_script, [*flags, *other, "--resume"], capsys)
+    assert words in error and "without --resume" in error and what_is_left(tmp_path, "MLPAE") == expected
 
 
 # What a training leaves alone
 
 
-def test_the_model_and_the_state_of_an_earlier_run_are_kept(flags, tmp_path, capsys):
-    names = ["BestModel_MLPAE.pkl", "LastEpoch_MLPAE.pth"]
-    kept = [tmp_path / "models" / name.replace(".", ".previous.") for name in names]
-    train("MLPAE", *flags, "--epochs", 2)
-    for seed in 1, 2:
-        before = [(tmp_path / "models" / name).read_bytes() for name in names]
-        capsys.readouterr()
-        train("MLPAE", *flags, "--epochs", 1, "--seed", seed)
-        assert [path.read_bytes() for path in kept] == before
-        out, err = capsys.readouterr()
-        for name, path in zip(names, kept, strict=True):
-            assert f"Kept {name} of an earlier run as {path}." in " ".join(err.split())
-        assert load_checkpoint(tmp_path / "models", "MLPAE")["settings"]["seed"] == seed
-        assert (tmp_path / "log" / "log_MLPAE.txt").read_text() == out
-
-
 @pytest.mark.parametrize(
-    ("module", "function", "calls"),
-    [(training_run, "atomic_write", 0), (MLPAE_train_script, "train_one_epoch", 1)],
+    ("calls", "module", "function"),
+    [(0, training_run, "save_values"), (1, MLPAE_train_script, "train_one_epoch")],
 )
-def test_stopped_in_epoch_1_or_2_the_earlier_run_is_kept(module, function, calls, flags, tmp_path, monkeypatch):
+def test_stopped_in_epoch_1_or_2_the_earlier_run_is_kept(calls, module, function, flags, tmp_path, monkeypatch, capsys):
     """In epoch 1 when the model is saved, but not yet the state to resume from."""
-    train("MLPAE", *flags, "--epochs", 3)
+    flags += ["--epochs", 3]
+    names = ["BestModel_MLPAE.pkl", "LastEpoch_MLPAE.pth"]
+    train("MLPAE", *flags)
     expected = what_is_left(tmp_path, "MLPAE")
-    start_again(tmp_path)
-    train("MLPAE", *flags, "--epochs", 3, "--seed", 1)
-    earlier, _ = what_is_left(tmp_path, "MLPAE")
-    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
-        patch.setattr(module, function, stopping(getattr(module, function), calls))
-        train("MLPAE", *flags, "--epochs", 3)
-    train("MLPAE", *flags, "--epochs", 3, "--resume")
+    train("MLPAE", *flags, "--seed", 1)
+    earlier = [(tmp_path / "models" / name).read_bytes() for name in names]
+    capsys.readouterr()
+    stopped_after(calls, monkeypatch, module, function, "MLPAE", *flags)
+    train("MLPAE", *flags, "--resume")
     assert what_is_left(tmp_path, "MLPAE") == expected
-    assert (tmp_path / "models" / "BestModel_MLPAE.previous.pkl").read_bytes() == earlier
+    kept = [tmp_path / "models" / name.replace(".", ".previous.") for name in names]
+    err = capsys.readouterr().err
+    assert [path.read_bytes() for path in kept] == earlier and all(str(path) in err for path in kept)
 
 
-@pytest.mark.parametrize(
-    ("lock", "flag"), [("models/.BestModel_MLPAE.lock", "--model-dir"), ("log/.history_MLPAE.lock", "--log-dir")]
-)
-def test_a_second_training_of_one_model_in_one_folder_is_refused(lock, flag, flags, tmp_path, capsys):
-    train("MLPAE", *flags, "--epochs", 1)
-    log = (tmp_path / "log" / "log_MLPAE.txt").read_text()
-    expected = what_is_left(tmp_path, "MLPAE")
-    capsys.readouterr()
-    with FileLock(tmp_path / lock):  # as a training holds it
-        error = fails(MLPAE_train_script, [*flags, "--epochs", 2], capsys)
-        train("AE", *flags, "--epochs", 1)  # another model's files are others
-    assert "found another training of MLPAE at work in this folder; wait for its end, or give another " + flag in error
-    assert what_is_left(tmp_path, "MLPAE") == expected and (tmp_path / "log" / "log_MLPAE.txt").read_text() == log
-    train("MLPAE", *flags, "--epochs", 1)  # the lock ended with its holder
-
-
-def test_a_full_disk_leaves_the_old_model(flags, tmp_path, capsys):
+@contextlib.contextmanager
+def full_disk():
     """As the limit on the size of a file makes it."""
-    train("MLPAE", *flags, "--epochs", 2)
-    expected = what_is_left(tmp_path, "MLPAE")
-    capsys.readouterr()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        error = one_line("MLPAE", [*flags, "--epochs", 2, "--seed", 1], capsys)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "could not be written (File too large); what was there before still is" in error
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (lambda folder: FileLock(folder / "models" / ".BestModel_MLPAE.lock"), "--model-dir"),  # as a training holds it
+        (lambda folder: FileLock(folder / "log" / ".history_MLPAE.lock"), "--log-dir"),
+        (lambda _: full_disk(), "File too large"),
+    ],
+)
+def test_a_second_training_in_one_folder_or_a_full_disk_harms_nothing(trouble, words, flags, tmp_path, capsys):
+    flags += ["--epochs", "2"]
+    train("MLPAE", *flags)
+    expected = what_is_left(tmp_path, "MLPAE")
+    capsys.readouterr()
+    with trouble(tmp_path), pytest.raises(SystemExit, match="2"):
+        train("MLPAE", *flags, "--seed", 1)
+    error = without_notices(capsys.readouterr().err)
+    assert error.count("\n") == 1 and words in error
     assert what_is_left(tmp_path, "MLPAE") == expected
-
-
-# Real processes
-
-
-def test_ctrl_c(flags, tmp_path):
-    process = start("MLPAE", *flags, "--epochs", 5000, "--patience", 5000)
-    while not process.stdout.readline().startswith("Epoch: 3"):
-        pass
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    advice = "To resume, give the same command with --resume, and with >> in place of > for the log."
-    assert without_notices(errors) == f"Interrupted. {advice}\n" and process.returncode == 130
-    assert load_checkpoint(tmp_path / "models", "MLPAE")["epoch"] >= 1
-    assert (tmp_path / "models" / "LastEpoch_MLPAE.pth").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full, as Linux has it")
-def test_a_log_that_cannot_be_written_ends_in_one_line(flags):
-    with open("/dev/full", "w") as full:
-        process = start("MLPAE", *flags, "--epochs", "2", stdout=full)
-        _, errors = process.communicate()
-    message = "the log: No space left on device; give another place"
-    assert without_notices(errors) == f"MLPAE_train_script.py: error: {message}\n" and process.returncode == 2
+    with FileLock(tmp_path / "log" / ".history_MLPAE.lock"):
+        train("AE", *flags)  # another model's files are others
+    train("MLPAE", *flags, "--resume")  # the state is still that of the model
+    assert what_is_left(tmp_path, "MLPAE") == expected

@@ -2,147 +2,93 @@
 
 import argparse
 import threading
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import on_terminal
 from filelock import FileLock
 
-from data_processor import FlowerDataset, create_flower_dataloaders, read_flowers
-from lab import command_line
+from data_processor import create_flower_dataloaders, read_flowers
 from lab.errors import UserError
-from lab.photos import (
-    class_counts,
-    fingerprint,
-    load_photos,
-    photos_of_training,
-    photos_or_drawn,
-    read_photos,
-    say_which_photos,
-)
+from lab.photos import class_counts, fingerprint, load_photos, photos_of_training, photos_or_drawn
 
 
 @pytest.fixture
 def flags(few_photos, tmp_path):
     """The flags of a training that concern its photos."""
-    folders = {"model_dir": tmp_path / "models", "log_dir": tmp_path / "log"}
-    places = {"data_root": str(few_photos), "drawn_root": str(tmp_path / "drawn"), **folders}
+    places = {"data_root": str(few_photos), "drawn_root": str(tmp_path / "drawn")}
     numbers = {"image_size": (8, 6), "batch_size": 5, "seed": 0, "split_seed": 0, "strict": False}
     return lambda **others: argparse.Namespace(**(places | numbers | others))
 
 
-def test_the_flags_of_a_training_reach_its_photos(flags, few_photos, monkeypatch):
+def test_the_flags_of_a_training_reach_its_photos(flags, few_photos):
     loaders = load_photos(flags(seed=3, split_seed=4))
     expected = create_flower_dataloaders(5, few_photos, 8, 6, seed=3, split_seed=4)
     for found, wanted in zip(loaders, expected, strict=True):
         assert found.dataset.root == str(few_photos) and found.dataset.names == wanted.dataset.names
         for batch, wanted_batch in zip(found, wanted, strict=True):
             assert all(map(torch.equal, batch, wanted_batch))
-    monkeypatch.setattr("lab.photos.say_which_photos", lambda *_: None)  # which needs numbers
     for loader in load_photos(flags(), "meta"):
         assert loader.dataset.pixels.device.type == loader.dataset.labels.device.type == "meta"
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"data_root": "none"}, "^found no folder .*none, expected .*give --data-root"),
-        ({"data_root": "none", "model_dir": "file"}, "^file: expected a folder to write in"),
-        ({"data_root": "none", "log_dir": "file"}, "^file: expected a folder to write in"),
-    ],
-)
-def test_what_is_wrong_is_the_users_error(changed, message, flags, few_photos, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("")
     (few_photos / "rose" / "empty.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=message):
-        load_photos(flags(**changed))
-    assert not (tmp_path / "drawn").exists()  # nothing is drawn in place of a folder that was given
-
-
-def test_where_flowers_cannot_be_drawn_both_places_are_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    drawn = tmp_path / "file" / "drawn"
-    with pytest.raises(UserError, match=f"^no photos at .*, and flowers cannot be drawn into {drawn} .*--drawn-root"):
-        photos_or_drawn("photos", str(drawn), "photos")
-
-
-@pytest.mark.parametrize("quiet", [False, True])
-def test_a_progress_bar_unless_quiet(quiet, flags, few_photos, monkeypatch):
-    for read in lambda: load_photos(flags()), lambda: read_photos(str(few_photos), (8, 6)):
-        terminal = on_terminal(monkeypatch)
-        monkeypatch.setattr(command_line, "quiet", quiet)
-        read()
-        assert ("Reading photos" in terminal.getvalue()) != quiet
-
-
-def test_which_photos_they_are_is_said(flags, few_photos, capsys, monkeypatch):
-    monkeypatch.chdir(few_photos.parent)
-    (few_photos / "rose" / "1.jpg").unlink()
-    training, validation = load_photos(flags(data_root=few_photos.name))
-    assert capsys.readouterr() == ("", f"Photos in {few_photos}: 2 classes: rose 9, tulip 10.\n")
-    for part in training.dataset, validation.dataset:
-        expected = {name: sum(name in path for path in part.names) for name in ("rose", "tulip")}
-        assert class_counts(part) == expected
-    (few_photos / "tulip").rename(few_photos / ".tulip")
     load_photos(flags())
-    err = capsys.readouterr().err
-    assert err.startswith(f"Photos in {few_photos}: 1 class: rose 9.\n") and "Only one class: expected a" in err
+    with pytest.raises(OSError, match=r"empty\.jpg"):
+        load_photos(flags(strict=True))
+    with pytest.raises(UserError, match=r"none.+--data-root"):
+        load_photos(flags(data_root="none"))
+    assert not (few_photos.parent / "drawn").exists()  # in place of a folder that was given
 
 
-def test_of_many_classes_twenty_are_said(capsys):
-    classes = ["a\nb" + 50 * "x", *map(str, range(1, 21))]
-    pixels, texts = torch.zeros(21, 3, 1, 1, dtype=torch.uint8), 21 * [""]
-    say_which_photos(FlowerDataset(pixels, torch.arange(21), texts, classes, texts, "/flowers"))
-    shown = ", ".join(f"{name} 1" for name in ["a b" + 37 * "x", *classes[1:20]])
-    assert capsys.readouterr().err.endswith(f": 21 classes: {shown}.\n")
-
-
-def test_the_fingerprint_is_of_both_sides(few_photos):
-    training, validation = read_flowers(few_photos, 8, 6).split(0)
-    assert fingerprint(training, validation) == training.fingerprint() + validation.fingerprint()
+def test_the_photos_of_each_class_are_counted(few_photos):
+    (few_photos / "tulip" / "more" / "9.jpg").unlink()
+    for i in range(1, 9):
+        (few_photos / "tulip" / f"{i}.jpg").unlink()
+    whole = read_flowers(few_photos, 8, 6)
+    assert class_counts(whole) == {"rose": 10, "tulip": 1} and list(class_counts(whole)) == whole.classes
+    for part in whole.split(0):
+        expected = {name: sum(path.startswith(name) for path in part.names) for name in ("rose", "tulip")}
+        assert class_counts(part) == expected  # of none, 0
 
 
 def test_the_photos_of_a_training_and_a_notice_if_they_are_others(few_photos, tmp_path, capsys):
-    recorded = fingerprint(*read_flowers(few_photos, 8, 6).split(3))
+    whole = read_flowers(few_photos, 8, 6)
+    training, validation = whole.split(3)
+    recorded = fingerprint(training, validation)
+    assert recorded == training.fingerprint() + validation.fingerprint()
     data = {"root": str(few_photos), "fingerprint": recorded}
     checkpoint = {"image_size": [8, 6], "settings": {"split_seed": 3}, "data": data}
-    flags = argparse.Namespace(drawn_root="drawn")
+    flags = argparse.Namespace(data_root=None, drawn_root="drawn")
     parts = photos_of_training(checkpoint, flags)
-    assert fingerprint(*parts) == recorded and parts[0].pixels.shape == (16, 3, 6, 8)
-    assert capsys.readouterr().err == f"Photos in {few_photos}: 2 classes: rose 10, tulip 10.\n"
+    assert [part.names for part in parts] == [training.names, validation.names]
+    assert parts[0].pixels.equal(training.pixels) and capsys.readouterr().err == ""
     checkpoint["settings"]["split_seed"] = 4
-    photos_of_training(checkpoint, flags)
-    assert "These are not the photos that the model was trained on.\n" in capsys.readouterr().err
+    assert photos_of_training(checkpoint, flags)[1].names == whole.split(4)[1].names
+    assert capsys.readouterr().err.count("\n") == 1
     moved = few_photos.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match="found no folder"):
+    with pytest.raises(UserError, match="few photos"):
         photos_of_training(checkpoint, flags)
     flags.data_root = str(moved)
     assert [part.root for part in photos_of_training(checkpoint, flags)] == 2 * [str(moved)]
 
 
 def test_photos_come_first_and_drawn_ones_are_drawn_once(tmp_path, flags, capsys, few_drawn, monkeypatch):
-    photos, drawn = str(tmp_path / "photos"), str(tmp_path / "new" / "folder" / "drawn")
-
-    def drawings():
-        return {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.jpg")}
-
-    assert photos_or_drawn(photos, drawn, photos) == drawn
-    assert capsys.readouterr() == ("", f"No photos at {photos}: drawing flowers into {drawn} instead.\n")
-    before = drawings()
-    assert photos_or_drawn(photos, drawn, photos) == drawn
-    assert capsys.readouterr() == ("", f"No photos at {photos}: using the drawn flowers in {drawn} instead.\n")
-    assert drawings() == before and len(before) == 7
+    photos, drawn = tmp_path / "flowers", str(tmp_path / "new" / "folder" / "drawn")
+    assert photos_or_drawn(str(photos), drawn, str(photos)) == drawn
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and str(photos) in err and drawn in err
+    drawings = list(Path(drawn).rglob("*.jpg"))
+    assert len(drawings) == 7
+    drawings[0].unlink()
     monkeypatch.chdir(tmp_path)
-    loaders = load_photos(flags(data_root="./flowers", drawn_root=drawn))
-    assert {loader.dataset.root for loader in loaders} == {drawn} and capsys.readouterr().err
-    (tmp_path / "photos").mkdir()
-    assert photos_or_drawn(photos, drawn, photos) == photos_or_drawn(photos, str(tmp_path / "none")) == photos
+    training, validation = load_photos(flags(data_root="./flowers", drawn_root=drawn))  # as by default
+    assert training.dataset.root == drawn and len(training.dataset) + len(validation.dataset) == 6
+    assert drawn in capsys.readouterr().err
+    photos.mkdir()
+    assert photos_or_drawn(str(photos), drawn, str(photos)) == photos_or_drawn(str(photos), "none") == str(photos)
     assert capsys.readouterr() == ("", "") and not (tmp_path / "none").exists()
 
 
-def test_what_another_script_is_drawing_is_waited_for(tmp_path, capsys):
+def test_what_another_script_is_drawing_is_waited_for(tmp_path):
     photos, drawn = str(tmp_path / "photos"), tmp_path / "drawn"
     results = []
     waiting = threading.Thread(target=lambda: results.append(photos_or_drawn(photos, str(drawn), photos)))
@@ -153,4 +99,3 @@ def test_what_another_script_is_drawing_is_waited_for(tmp_path, capsys):
         drawn.mkdir()
     waiting.join()
     assert results == [str(drawn)] and list(drawn.iterdir()) == []
-    assert capsys.readouterr().err == f"No photos at {photos}: using the drawn flowers in {drawn} instead.\n"

@@ -6,14 +6,15 @@ import shlex
 import shutil
 import sys
 import types
-from html.parser import HTMLParser
+from html import unescape
 
 import pytest
+import torch
 from cmarkgfm import github_flavored_markdown_to_html
 from cmarkgfm.cmark import Options
 from conftest import ROOT, skip_if_trained_here, unix
 
-from lab.defaults import MODELS
+from lab.models import MODELS
 from lab.plots import read_history
 
 DOCS = "architecture", "pictures", "results", "tasks", "teachers", "training", "trouble", "why"
@@ -37,24 +38,19 @@ def indented(page):
     return [re.split(r"   +", line)[0] for line in re.findall(r"^    (\S.*)$", page, re.MULTILINE)]
 
 
-def without_comments(code):
-    return re.sub(r"  # .*", "", code)
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_both_languages_have_the_same_code_and_pictures(name):
+def test_both_languages_have_the_same_code_commands_pictures_figures_and_lists(name):
     first, second = PAGES[f"{name}.md"], PAGES[f"{name}.zh-CN.md"]
-    assert blocks(first, "sh") == blocks(second, "sh")
-    assert list(map(without_comments, blocks(first, "python"))) == list(map(without_comments, blocks(second, "python")))
-    assert indented(first) == indented(second)
-    commands = [re.findall(r"`(python .*?|--.*?)`", page) for page in (first, second)]
-    assert commands[0] == commands[1]
-    pictures = [re.findall(r"\w+(?:/\w+)+\.(?:png|gif)", page) for page in (first, second)]
-    assert pictures[0] == pictures[1]
-    figures = [re.findall(r"\d\.\d{3,4}\b", page) for page in (first, second)]
-    assert figures[0] == figures[1]
-    items = [re.findall(r"^ *(\d+\.|-) ", page, re.MULTILINE) for page in (first, second)]
-    assert items[0] == items[1]
+    assert blocks(first, "sh") == blocks(second, "sh") and indented(first) == indented(second)
+    codes = [[re.sub(r"  # .*", "", code) for code in blocks(page, "python")] for page in (first, second)]
+    assert codes[0] == codes[1]
+    for same in (
+        r"`(python .*?|--.*?)`",
+        r"\w+(?:/\w+)+\.(?:png|gif)",
+        r"\d\.\d{3,4}\b",
+        r"(?m)^ *(\d+\.|-) ",
+    ):
+        assert re.findall(same, first) == re.findall(same, second)
 
 
 def anchors_of(page):
@@ -64,98 +60,49 @@ def anchors_of(page):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
-    page = PAGES[name]
-    for link in re.findall(r"\]\((.*?)\)", page) + re.findall(r'src="(.*?)"', page):
-        place, _, anchor = link.partition("#")
-        if link.startswith("https://"):
-            continue
-        path = (ROOT / name).parent / place
-        assert not place or path.exists(), link
-        if anchor:
-            assert anchor in (anchors_of(path.read_text(encoding="utf-8")) if place else anchors_of(page)), link
+    for link in re.findall(r"\]\((?!https://)(.*?)\)|src=\"(.*?)\"", PAGES[name]):
+        place, _, anchor = "".join(link).partition("#")
+        path = (ROOT / name).parent / place if place else ROOT / name
+        assert path.exists(), link
+        assert not anchor or anchor in anchors_of(path.read_text(encoding="utf-8")), link
 
 
-FORMULA = re.compile(r"\$\$.+?\$\$|\$[^$]+\$", re.DOTALL)
-
-
-class Rendered(HTMLParser):
-    """A page as GitHub shows it: its text without code, and in ``misread`` what was meant in another way."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.lines, self.text, self.misread = page.splitlines(), "", []
-        self.open, self.item, self.pipes = [], [], None
-        options = Options.CMARK_OPT_UNSAFE | Options.CMARK_OPT_SOURCEPOS
-        self.feed(github_flavored_markdown_to_html(page, options))
-        self.misread += [f"<{tag}> is left open" for tag in self.open]
-        # A line that begins with a number, as a wrapped one may; a row of a table that is none.
-        self.misread += re.findall(r"^\s*(?:\d+[.)]\s|\|).*", self.text, re.MULTILINE)
-        source = re.sub(r"^( *)```.*?^\1```$|^    .*?$|`[^`]*`", "", page, flags=re.MULTILINE | re.DOTALL)
-        for formula in FORMULA.finditer(source):
-            around = source[formula.start() - 1], source[formula.end() :][:1]
-            text = formula[0] in self.text and ("\n" not in formula[0] or formula[0].startswith("$$"))
-            if not text or not around[0].isspace() or re.match(r"\w", around[1]):
-                self.misread.append(formula[0])
-
-    def handle_startendtag(self, tag, attrs):
-        pass  # as of pictures
-
-    def handle_starttag(self, tag, attrs):
-        if tag != "img":
-            self.open.append(tag)
-        line, column = map(int, re.match(r"(\d+):(\d+)|", dict(attrs).get("data-sourcepos", "0:0")).groups())
-        if tag in ("ol", "ul"):
-            self.item.append(0)
-            if tag == "ol" and line > 1 and self.lines[line - 2].strip():
-                self.misread.append(f"a list in the paragraph of line {line}")
-        elif tag == "li":
-            self.item[-1] += 1
-            if self.open[-2] == "ol" and not re.match(rf"{self.item[-1]}[.)]", self.lines[line - 1][column - 1 :]):
-                self.misread.append(self.lines[line - 1])
-        elif tag == "table":
-            self.pipes = self.lines[line - 1].count("|")
-        elif tag == "tr" and self.lines[line - 1].count("|") != self.pipes:
-            self.misread.append(self.lines[line - 1])
-
-    def handle_endtag(self, tag):
-        if self.open.pop() != tag:
-            self.misread.append(f"</{tag}> closes another element")
-        if tag in ("ol", "ul"):
-            self.item.pop()
-
-    def handle_data(self, data):
-        if not {"code", "pre"} & set(self.open):
-            self.text += data
+def misread(page):
+    """What GitHub shows in another way than it is meant: formulas, tables, lists, and elements that are left open."""
+    html = github_flavored_markdown_to_html(page, Options.CMARK_OPT_UNSAFE)
+    text = unescape(re.sub(r"<(pre|code).*?</\1>|<[^>]*>", "", html, flags=re.DOTALL))
+    source = re.sub(r"^( *)```.*?^\1```$|^    .*?$|`[^`]*`", "", page, flags=re.MULTILINE | re.DOTALL)
+    # A line that begins with a number, as a wrapped one may; a row of a table that is none; a list in a paragraph.
+    found = re.findall(r"(?m)^\s*(?:\d+[.)]\s|\|).*", text) + re.findall(r"(?m)^.*\S.*\n *1[.)] .*", source)
+    last = {}
+    for indent, number in re.findall(r"(?m)^( *)(\d+)[.)] ", source):
+        found += [] if int(number) in (1, last.get(indent, 0) + 1) else [f"item {number}"]
+        last[indent] = int(number)
+    tables = re.findall(r"(?m)(?:^\|.*\n)+", source)
+    found += [table for table in tables if len({row.count("|") for row in table.splitlines()}) > 1]
+    tags = set(re.findall(r"<(\w+)", html)) - {"img", "br", "hr"}
+    found += [tag for tag in tags if len(re.findall(rf"<{tag}\b", html)) != html.count(f"</{tag}>")]
+    for formula in re.finditer(r"\$\$.+?\$\$|\$[^$]+\$", source, re.DOTALL):
+        whole = formula[0] in text and ("\n" not in formula[0] or formula[0].startswith("$$"))
+        before, after = source[formula.start() - 1], source[formula.end() :][:1]
+        found += [] if whole and before.isspace() and not re.match(r"\w", after) else [formula[0]]
+    return found
 
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md")], ids=lambda page: page.name)
 def test_GitHub_shows_what_is_meant(page):
-    assert Rendered(page.read_text(encoding="utf-8")).misread == []
+    assert misread(page.read_text(encoding="utf-8")) == []
 
 
 def test_what_is_misread_is_found():
     page = "1. By 3. Then\n   <details>\n   2\n   </details>\n2. Add $a_i$ and $b_{i}$.\n\n"
     page += "| a | b |\n|---|---|\n| 1 | $x^2$ |\n"
-    assert Rendered(page).misread == []
-    for line in "3.", "   3.", "   3)", "1.", "   1.", "2.":
-        assert Rendered(page.replace("3.", f"\n{line}")).misread
-    for right, wrong in [
-        ("2. A", "3. A"),
-        ("1. B", "2. B"),
-        ("1. B", "So:\n1. B"),
-        ("   </", "</"),
-        ("</details>", ""),
-        ("a_i", "a\\;i"),
-        ("a_i", "}_i"),
-        ("a_i", "a <b> c"),
-        ("Add $", "Add\N{FULLWIDTH COMMA}$"),
-        ("$ and", "$and"),
-        ("a_i", "a\ni"),
-        ("| b |", "| b | c |"),
-        ("|---|---|", "|---|"),
-        ("x^2$ |", "x|2$ |"),
-    ]:
-        assert Rendered(page.replace(right, wrong)).misread, wrong
+    assert misread(page) == []
+    wrongs = {"1. B": "So:\n1. B", "2. A": "3. A", "By 3.": "By\n3.", "3. T": "\n   3. T", "</details>": ""}
+    wrongs |= {"a_i": "a\\;i", "$a": "$}", "Add $": "Add\N{FULLWIDTH COMMA}$", "$ and": "$and", "$b": "$\nb"}
+    wrongs |= {"| b |": "| b | c |", "|---|---|": "|---|", "x^2$ |": "x|2$ |"}
+    for right, wrong in wrongs.items():
+        assert misread(page.replace(right, wrong)), wrong
 
 
 def log_of(name):
@@ -174,16 +121,22 @@ def rows_of(page, columns):
     return [[cell.strip() for cell in row] for row in rows if len(row) == columns]
 
 
-@pytest.mark.parametrize("ending", [".md", ".zh-CN.md"])
+@pytest.fixture(params=[".md", ".zh-CN.md"])
+def ending(request):
+    """Of the pages in each language, which tell of the results in the repository, if they are still there."""
+    for name in MODELS:
+        skip_if_trained_here(name)
+    return request.param
+
+
 def test_losses_are_those_of_the_results_and_of_the_logs(ending):
     """On the first page, the means of five seeds; the log is that of one of the five."""
-    names = "MLPAE", "AE_SGD", "AE", "VAE"
-    means, worst = {}, {}
-    for name, row in zip(names, rows_of(PAGES[f"docs/results{ending}"], 6)[2:], strict=False):
-        skip_if_trained_here(name.removesuffix("_SGD"))
-        [means[name]], [worst[name]] = losses_in(row[2]), losses_in(row[3])
+    means = {}
+    rows = rows_of(PAGES[f"docs/results{ending}"], 6)[2:]
+    for name, row in zip(("MLPAE", "AE_SGD", "AE", "VAE"), rows, strict=False):
+        [means[name]], [worst] = losses_in(row[2]), losses_in(row[3])
         [best] = [line for line in log_of(f"train_{name}") if line.startswith("Best epoch")]
-        for found, limit in zip(re.findall(r"Loss: ([\d.]+)", best), worst[name], strict=True):
+        for found, limit in zip(re.findall(r"Loss: ([\d.]+)", best), worst, strict=True):
             assert float(found) <= float(limit) + 0.5 * 10.0 ** -len(limit.partition(".")[2])
     page = PAGES[f"README{ending}"]
     table = [losses_in(row[3]) for row in rows_of(page, 5)]
@@ -191,10 +144,7 @@ def test_losses_are_those_of_the_results_and_of_the_logs(ending):
     assert " / ".join(means["AE_SGD"]) in page
 
 
-@pytest.mark.parametrize("ending", [".md", ".zh-CN.md"])
 def test_figures_of_the_derivations_are_those_of_the_logs(ending):
-    for name in "VAE", "GAN":
-        skip_if_trained_here(name)
     page = PAGES[f"docs/why{ending}"]
     last = read_history(ROOT / "log" / "history_VAE.csv")[-1]  # the best
     figures = [f"{last['Valid Loss']:.0f}"]
@@ -202,16 +152,11 @@ def test_figures_of_the_derivations_are_those_of_the_logs(ending):
     game = [row["Discriminator Loss"] for row in read_history(ROOT / "log" / "history_GAN.csv")[2:]]
     figures += [f"{min(game):.2f}", f"{max(game):.2f}"]
     assert all(figure in page for figure in figures)
-    for name in MODELS:  # the log of quality is of all of them
-        skip_if_trained_here(name)
     coverage = {name: cell for name, _, cell, *_ in rows_of("\n".join(log_of("sample_quality")), 5)}
     assert re.search(rf"{100 * float(coverage['GAN']):.0f} ?% (of the|的)", page)
 
 
-@pytest.mark.parametrize("ending", [".md", ".zh-CN.md"])
 def test_measures_of_quality_are_those_of_the_log(ending):
-    for name in MODELS:
-        skip_if_trained_here(name)
     logged = rows_of("\n".join(log_of("sample_quality")), 5)[2:]
     shown = rows_of(PAGES[f"docs/pictures{ending}"], 5)[2:]
     assert [row[1:] for row in shown] == [row[1:] for row in logged]
@@ -229,22 +174,19 @@ def test_what_a_busy_machine_costs_is_what_was_measured():
         assert all(f"{float(times):.1f}" in PAGES[name] for times in slower)
 
 
-def test_lines_to_read_are_as_many_as_it_says():
-    for ending in ".md", ".zh-CN.md":
-        page = PAGES[f"README{ending}"]
-        start = page.index("**To read the code**" if ending == ".md" else "**读代码**")
-        paragraph = page[start : page.index("\n\n", start)]
-        names = re.findall(r"\]\((.*?\.py)\)", paragraph)
-        lines = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in names}
-        diffusion = sum(count for name, count in lines.items() if name.startswith("generative/"))
-        said = [int(number) for number in re.findall(r"\b\d{3}\b", paragraph)]
-        assert said == [round(sum(lines.values()) - diffusion, -1), round(diffusion, -1)]
+@pytest.mark.parametrize(("page", "words"), [("README.md", "**To read the code**"), ("README.zh-CN.md", "**读代码**")])
+def test_lines_to_read_are_as_many_as_it_says(page, words):
+    paragraph = PAGES[page].partition(words)[2].partition("\n\n")[0]
+    names = re.findall(r"\]\((.*?\.py)\)", paragraph)
+    lines = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in names}
+    diffusion = sum(count for name, count in lines.items() if name.startswith("generative/"))
+    said = [int(number) for number in re.findall(r"\b\d{3}\b", paragraph)]
+    assert said == [round(sum(lines.values()) - diffusion, -1), round(diffusion, -1)]
 
 
 def test_every_file_has_its_place_on_the_page():
     listed = " ".join(indented(PAGE)).replace(",", "").split()
-    for file in ROOT.glob("*.py"):
-        assert file.name in listed, file.name
+    assert {file.name for file in ROOT.glob("*.py")} <= set(listed)
 
 
 @pytest.fixture
@@ -276,7 +218,8 @@ def test_each_derivation_prints_what_it_says(number, rel, abs, photos, tmp_path,
     (tmp_path / "vis").mkdir()
     monkeypatch.chdir(tmp_path)
     code = blocks(PAGES["docs/why.md"], "python")[number]
-    exec(code, {})
+    with torch.enable_grad():
+        exec(code, {})
     said = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
     found, expected = (
         sorted(map(float, re.findall(r"-?\b\d+(?:\.\d+)?", text.replace("True", "1"))))
@@ -287,29 +230,36 @@ def test_each_derivation_prints_what_it_says(number, rel, abs, photos, tmp_path,
         assert (ROOT / "vis" / picture.name).exists()
 
 
+# The numbers of the examples after the one of the pencil. What trains, or samples step by step, is slow.
+EXAMPLES = [
+    pytest.param(number, marks=[pytest.mark.slow] if re.search("DDPM|GAN|train_one_epoch", code) else [])
+    for number, code in enumerate(blocks(COMMANDS, "python"))
+    if number > 0
+]
+
+
 @unix
-@pytest.mark.parametrize("number", range(1, len(blocks(COMMANDS, "python"))))
+@pytest.mark.parametrize("number", EXAMPLES)
 def test_every_example_in_python_runs(number, newcomer, monkeypatch):
     code = blocks(COMMANDS, "python")[number]
     if "kagglehub" in code:
-        for name in "astilbe", "bellflower", "calendula", "rose":
-            shutil.copytree(newcomer / "flowers" / "tulip", newcomer / "cache" / "flowers" / name)
-        shutil.rmtree(newcomer / "flowers")
+        (newcomer / "flowers").rename(newcomer / "cache")
         library = types.ModuleType("kagglehub")
         library.dataset_download = lambda name: {"l3llff/flowers": str(newcomer / "cache")}[name]
         monkeypatch.setitem(sys.modules, "kagglehub", library)
-    exec(code, {})
+        for name in "astilbe", "bellflower", "calendula":
+            shutil.copytree(newcomer / "cache" / "tulip", newcomer / "cache" / "flowers" / name)
+    with torch.enable_grad():  # in which an example may change what is global
+        exec(code, {})
     if "kagglehub" in code:
-        found = sorted(folder.name for folder in (newcomer / "flowers").iterdir())
-        assert found == ["astilbe", "bellflower", "calendula"]
-        assert len(list((newcomer / "flowers" / "calendula").rglob("*.jpg"))) == 10
+        photos = (newcomer / "flowers").rglob("*.jpg")
+        assert {path.relative_to(newcomer).parts[1] for path in photos} == {"astilbe", "bellflower", "calendula"}
 
 
 OTHER_COMMANDS = {line for line in indented(COMMANDS) if line.startswith("python ")}
 OTHER_COMMANDS |= set(re.findall(r"`(python (?:-m )?\w[^`]*)`", COMMANDS))
-# By .ci/run and by other tests.
 RUN_ELSEWHERE = "python -m pytest", "python -m benchmarks", "python check_gradients.py", "python -m generative.sample_"
-RUN_ELSEWHERE += ("python visualization.py --model all",)
+RUN_ELSEWHERE += ("python visualization.py --model all",)  # by .ci/run and by other tests
 
 
 @unix

@@ -1,0 +1,44 @@
+"""Pictures sampled from any model, in batches (handout, Parts 3 and 4), and latent vectors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+BATCH = 32  # pictures sampled at a time: few enough for the cache, and enough for all cores
+
+
+def sample_in_batches(model: Any, number: int, seed: int, labels: Tensor | None = None, **options: Any) -> Tensor:
+    """(number, 3, H, W) in [0, 1]: ``model.sample`` with random numbers of this seed.
+
+    ``labels`` (number,) are those of the pictures, for the models in ``BY_CLASS``; ``options`` are those of
+    ``model.sample``.
+    """
+    torch.manual_seed(seed)
+    model.eval()
+    samples = []
+    with tqdm(None, f"Sampling from {model.name}", number, unit="picture", leave=False, disable=None) as bar:
+        for start in range(0, number, BATCH):
+            if labels is not None:
+                options["labels"] = labels[start : start + BATCH]
+            samples.append(model.sample(min(BATCH, number - start), **options))
+            bar.update(len(samples[-1]))
+    return torch.cat(samples)
+
+
+def labels_in_proportion(counts: Mapping[str, int], number: int) -> Tensor:
+    """(number,) int64, sorted: labels, each as frequent as its class in ``counts``, rounded (largest remainder)."""
+    shares = torch.tensor(list(counts.values())).double() * number / sum(counts.values())
+    numbers = shares.floor().long()
+    most = (shares - numbers).argsort(descending=True, stable=True)
+    numbers[most[: number - int(numbers.sum())]] += 1
+    return torch.arange(len(numbers)).repeat_interleave(numbers)
+
+
+@torch.no_grad()
+def latent_vectors(model: Any, images: Tensor) -> Tensor:
+    """The latent vectors (N, encoding_dim) of images (N, 3, H, W) by an autoencoder: of a VAE, the means."""
+    outputs = torch.cat([model.encoder(batch) for batch in images.split(256)])
+    return outputs[:, : model.encoding_dim]  # the encoder of a VAE gives the means first
