@@ -105,11 +105,13 @@ def busy(data_root: str) -> None:
     def seconds(command: list[str], busy_loops: int = 0, environment: dict[str, str] | None = None) -> float:
         loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy_loops)]
         start = time.perf_counter()
-        subprocess.run(command, cwd=ROOT, env=os.environ | (environment or {}), check=True, capture_output=True)
-        duration = time.perf_counter() - start
-        for loop in loops:
-            loop.kill()
-        return duration
+        try:
+            subprocess.run(command, cwd=ROOT, env=os.environ | (environment or {}), check=True, capture_output=True)
+            return time.perf_counter() - start
+        finally:
+            for loop in loops:
+                loop.kill()
+                loop.wait()
 
     with tempfile.TemporaryDirectory() as folder:
         for training in "MLPAE_train_script.py --epochs 20", "train_script.py --model AE --epochs 3":

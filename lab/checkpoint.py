@@ -109,6 +109,8 @@ def _check(checkpoint: Checkpoint, name: str) -> None:
     _expect(1 <= min(width, height) <= max(width, height) <= LARGEST_SIDE, "its image size is none of a training")
     numbers = [value for value in checkpoint.values() if isinstance(value, float)]
     _expect(all(map(math.isfinite, numbers)), "its losses are not all finite numbers")
+    complete = {"root", "fingerprint"} <= checkpoint["data"].keys() and {"split_seed"} <= checkpoint["settings"].keys()
+    _expect(complete and checkpoint["epoch"] > 0, "it does not say where it came from")
     # They become names of files.
     classes = checkpoint["data"].setdefault("classes", {})  # not in files of earlier versions
     plain = all(Path(name).name == name for name in classes)

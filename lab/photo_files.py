@@ -125,8 +125,9 @@ def _read_photo(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, str] | s
 
 def _as_rgb(photo: Image.Image) -> Image.Image:
     """The picture in RGB: turned as its EXIF tag says, white where it is transparent, 16-bit gray scaled to 8 bits."""
+    has_16_bits = photo.mode.startswith("I;16") or (photo.mode, photo.format) == ("I", "PPM")
     photo = ImageOps.exif_transpose(photo)
-    if photo.mode.startswith("I;16"):
+    if has_16_bits:
         photo = Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
     if photo.mode in ("I", "F"):
         raise ValueError("found numbers of 32 bits, expected 8 or 16")  # which Pillow would clip

@@ -36,7 +36,7 @@ from lab.files import atomic_write
 from lab.photos import photos_or_drawn
 from teaching.checks import POINTS, Check, Photos, checks_of, points_of
 from teaching.fence import Student, fence
-from teaching.gaps import LAB, handed_out
+from teaching.gaps import LAB, handed_out, parsed
 from teaching.student_side import source
 from teaching.submission import ASKED, LARGEST, Submission
 
@@ -163,7 +163,7 @@ def hashes_of(submission: Submission, handed_out: Callable[[str], str]) -> dict[
 
 
 def without_comments(code: bytes) -> bytes:
-    return ast.dump(ast.parse(code)).encode()
+    return ast.dump(parsed(code)).encode()
 
 
 def equal_pairs(results: Sequence[Result]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from lab.gradient_checks import CHECKS
 from lab.models import required_losses
 from lab.student_code import Wrong
 from teaching.fence import Student, StudentError
-from teaching.gaps import gaps
+from teaching.gaps import gaps, parsed
 from teaching.logs import best, counted, read_log
 from teaching.models import LEAST_ERROR, MLP, SIZE, Network, VarNetwork
 from teaching.pictures import look_at_picture
@@ -125,7 +125,7 @@ def _code(
             original = ""
         try:
             code = source(submission.find(file) or "", content).decode("utf-8-sig", "replace")
-            left, empty = gaps(code, original), not any(map(_says_something, ast.parse(code).body))
+            left, empty = gaps(code, original), not any(map(_says_something, parsed(code).body))
         except SyntaxError as error:
             version = "{}.{}".format(*sys.version_info)
             words += f"line {error.lineno} is not of Python {version}: {error.msg}; a mistake, or newer syntax"

@@ -3,6 +3,7 @@ handed out in what they hand in. Code is parsed, and not run."""
 
 import ast
 import re
+import threading
 from pathlib import Path
 
 LAB = Path(__file__).resolve().parent.parent
@@ -110,7 +111,7 @@ def find(source: str, gap: str) -> list[tuple[str, list[ast.stmt]]]:
     if there is none.
     """
     *path, name = gap.split(".")
-    body: list[ast.stmt] = ast.parse(source).body
+    body: list[ast.stmt] = parsed(source).body
     for outer in path:
         body = next((node.body for node in body if isinstance(node, DEFINITION) and node.name == outer), [])
     found: list[tuple[str, list[ast.stmt]]] = []
@@ -130,6 +131,15 @@ def find(source: str, gap: str) -> list[tuple[str, list[ast.stmt]]]:
 
 
 # In what is handed in
+
+
+_one_at_a_time = threading.Lock()
+
+
+def parsed(code: str | bytes) -> ast.Module:
+    """The syntax tree. SyntaxError if ``code`` is none of Python."""
+    with _one_at_a_time:  # before Python 3.11.5, several threads that parse end in a SystemError
+        return ast.parse(code)
 
 
 def gaps(code: str, handed_out: str) -> list[str]:
@@ -152,7 +162,7 @@ def gaps(code: str, handed_out: str) -> list[str]:
 def _functions(code: str) -> dict[str, tuple[str, ast.FunctionDef]]:
     """The functions and methods by name, as Linear.forward, each with its text."""
     lines, found = code.splitlines(), {}
-    tree = ast.parse(code)
+    tree = parsed(code)
     classes = [(f"{node.name}.", node) for node in tree.body if isinstance(node, ast.ClassDef)]
     for prefix, node in [("", tree), *classes]:
         for part in node.body:  # type: ignore[attr-defined]

@@ -1,6 +1,5 @@
 """Checkpoints are loaded as they were saved, and files from elsewhere run no code."""
 
-import copy
 import hashlib
 import io
 import itertools
@@ -76,7 +75,8 @@ def test_the_mlp_is_loaded_as_it_was_saved(dtype, order, tmp_path):
     np.testing.assert_array_equal(model.graph.forward(x), expected)
     assert (model.encoding_dim, model.image_size, model.training) == (5, [2, 3], False)
     assert loaded | {"model": None} == saved | {"model": None}
-    model.graph.backward(np.ones_like(expected))
+    assert model(torch.rand(3, 3, 3, 2)).dtype == torch.float32
+    model.graph.backward(np.ones_like(expected[:3]))
     model.graph.optimstep(0.1)  # what was loaded can be trained
 
 
@@ -195,13 +195,6 @@ def test_what_does_not_fit_is_refused(name, changes, tmp_path):
     expect_refusal(content_of(make(name) | changes, name), tmp_path, name)
 
 
-def test_what_lacks_a_part_is_refused(tmp_path):
-    for name, part in itertools.product(["MLPAE", "AE"], ["name", "model", "encoding_dim", "image_size", "data", ""]):
-        parts = make(name)
-        parts.pop(part, None)
-        expect_refusal(content_of(parts if part else [1], name), tmp_path, name)
-
-
 class Calls:
     """A pickle of this calls a function when it is opened."""
 
@@ -253,19 +246,15 @@ def test_hostile_archives_execute_nothing(tmp_path):
     assert not trap.exists()
 
 
-@pytest.fixture
-def mlp():
-    """An autoencoder of images of 3 x 2 pixels with two numbers in its middle, and its weights and biases."""
+def test_the_mlp_as_a_module():
+    """Of images of 3 x 2 pixels, with two numbers in its middle."""
     rng = np.random.default_rng(0)
     linears = [Linear(*sizes, rng) for sizes in itertools.pairwise([18, 7, 2, 6, 18])]
     for linear in linears:
         linear.params[1] += rng.standard_normal(linear.params[1].shape, np.float32)
     *before, _ = (node for linear in linears for node in (linear, ReLU()))
-    return MLPAutoencoder(BaseGraph([*before, Sigmoid()]), 2, (3, 2)), [linear.params for linear in linears]
-
-
-def test_the_mlp_as_a_module(mlp):
-    model, params = mlp
+    model, params = MLPAutoencoder(BaseGraph([*before, Sigmoid()]), 2, (3, 2)), [linear.params for linear in linears]
+    assert all(map(np.array_equal, itertools.chain(*params), model.state_dict().values()))
 
     def through(x, *numbers):
         for i in numbers:
@@ -284,17 +273,3 @@ def test_the_mlp_as_a_module(mlp):
     latent = torch.randn(4, 2)
     for pictures in found, model.decoder(latent):
         torch.testing.assert_close(pictures, through(latent.numpy(), 2, 3).view(4, 3, 2, 3))
-
-
-def test_the_state_dict_of_the_mlp_is_that_of_its_graph(mlp):
-    """Also where the parameters have been replaced by others, and of a copy."""
-    model, params = mlp
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert all(map(np.array_equal, itertools.chain(*params), before.values()))
-    for node in model.graph:
-        node.params = [np.asfortranarray(2 * param, np.float64) for param in node.params]
-    twin, images = copy.deepcopy(model), torch.rand(2, 3, 2, 3)
-    assert all(torch.equal(value, 2 * before[name].double()) for name, value in twin.state_dict().items())
-    assert torch.equal(twin(images), model(images)) and twin(images).dtype == torch.float32
-    twin.load_state_dict(before)
-    assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())

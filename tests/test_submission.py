@@ -379,6 +379,7 @@ def test_without_a_fence_the_code_is_not_run_unless_it_is_asked_for(monkeypatch,
 # What is not run
 
 
+@pytest.mark.slow
 def test_nothing_of_a_hand_in_is_run_in_the_teachers_process(hand_in, check, flowers, tmp_path):
     """Not the code, not what a pickle asks for, and not what has the name of a module where the command is started."""
     folder, trap = hand_in(["MLPAE", "AE"]), tmp_path / "trapped"
