@@ -30,7 +30,7 @@ from torch.nn.functional import avg_pool2d, interpolate, mse_loss, scaled_dot_pr
 
 WIDTHS = 48, 64, 96  # channels at full, half and quarter resolution
 TIME_FEATURES = 64
-GUIDANCE = 0.4
+GUIDANCE = 0.4  # how far to go away from the early version
 
 
 class Diffusion(nn.Module):

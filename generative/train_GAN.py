@@ -16,7 +16,7 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
 from data_processor import random_horizontal_flip
-from generative.GAN import GAN, GAN_ENCODING_DIM, discriminator_loss, generator_loss, gradient_penalty
+from generative.GAN import GAN, discriminator_loss, generator_loss, gradient_penalty
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import load_photos
@@ -25,7 +25,7 @@ from lab.training_run import TrainingRun
 # Defaults of the flags of these names.
 SETTINGS: dict[str, Any] = {
     "image_size": (24, 24),  # width and height in pixels
-    "encoding_dim": GAN_ENCODING_DIM,
+    "encoding_dim": 64,  # size of the latent vector
     "batch_size": 32,
     "epochs": 110,  # all of them: no loss tells when to stop
     "lr": 1e-3,  # the highest rate of the cycle, of both networks

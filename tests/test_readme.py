@@ -1,6 +1,7 @@
 """The README and docs/, in both languages: what .ci/run does not run as it stands is run here, on tiny photos."""
 
 import importlib
+import os
 import re
 import shlex
 import shutil
@@ -230,11 +231,13 @@ def test_each_derivation_prints_what_it_says(number, rel, abs, photos, tmp_path,
         assert (ROOT / "vis" / picture.name).exists()
 
 
-# The numbers of the examples after the one of the pencil. What trains, or samples step by step, is slow.
+# The numbers of the examples after the one of the pencil, without the derivations where photos are given, since their
+# own test runs them. What trains, or samples step by step, is slow.
+DERIVATIONS = blocks(PAGES["docs/why.md"], "python") if "FLOWERS" in os.environ else []
 EXAMPLES = [
     pytest.param(number, marks=[pytest.mark.slow] if re.search("DDPM|GAN|train_one_epoch", code) else [])
     for number, code in enumerate(blocks(COMMANDS, "python"))
-    if number > 0
+    if number > 0 and code not in DERIVATIONS
 ]
 
 
