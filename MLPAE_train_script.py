@@ -87,9 +87,8 @@ def learning_rate(epoch: int, epochs: int, highest: float) -> float:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    args = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.").parse_training(
-        argv, {"MLPAE": SETTINGS}
-    )
+    parser = Parser("Trains the MLP autoencoder of Part 2 on photos of flowers.")
+    args = parser.parse_training(argv, {"MLPAE": SETTINGS})
     training, validation = load_photos(args)
     rng = np.random.default_rng(args.seed)
     model = build_autoencoder(3 * math.prod(args.image_size), rng, args.encoding_dim)

@@ -147,7 +147,7 @@ def show_recover_results(
 ) -> Image.Image:
     """Rows of originals, each above the row of their reconstructions; arguments and result as for ``show_images``."""
     columns = min(columns, len(images))
-    pairs = torch.stack([images, recover_images])
+    pairs = torch.stack([each.detach().cpu() for each in (images, recover_images)])
     blank = torch.ones(2, -len(images) % columns, *images.shape[1:])  # fills the last row
     rows = torch.cat([pairs, blank], dim=1).unflatten(1, (-1, columns)).transpose(0, 1)
     return show_images(rows.flatten(0, 2), save_path, columns)

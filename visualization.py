@@ -124,7 +124,8 @@ def draw_losses(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """Draws the history of the losses, if there is one of this model."""
     path = Path(args.log_dir, f"history_{args.model}.csv")
     history = read_history(path) if path.exists() else []
-    saved = {key.replace("_", " ").title(): value for key, value in checkpoint.items() if key.endswith("_loss")}
+    losses = {key.replace("_", " ").title(): value for key, value in checkpoint.items() if key.endswith("_loss")}
+    saved = {"Epoch": checkpoint["epoch"]} | losses
     if not any(saved.items() <= row.items() for row in history):
         print(f"{path}: no history of this model there, so no picture of its losses.", file=sys.stderr)
         return

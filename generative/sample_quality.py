@@ -103,9 +103,10 @@ def main(argv: list[str] | None = None) -> None:
 def usable_checkpoints(args: argparse.Namespace, photos: str) -> list[Checkpoint]:
     """The checkpoints of models trained at this size on the photos of this fingerprint; names others on stderr."""
     usable = []
-    for path in (checkpoint_path(args.model_dir, name) for name in MODELS):
+    for name in MODELS:
+        path = checkpoint_path(args.model_dir, name)
         if path.exists():
-            checkpoint = load_checkpoint(args.model_dir, path.stem.removeprefix("BestModel_"))
+            checkpoint = load_checkpoint(args.model_dir, name)
             if (checkpoint["image_size"], checkpoint["data"]["fingerprint"]) == (list(args.image_size), photos):
                 usable.append(checkpoint)
                 continue

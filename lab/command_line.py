@@ -52,13 +52,13 @@ class Parser(argparse.ArgumentParser):
             vis_dir="where the pictures of --samples-every are saved",
         )
         for field, (kind, words) in SETTINGS.items():
-            shown: dict[str, list[str]] = {}  # each default, and whose it is
+            owners: dict[str, list[str]] = {}  # of each default
             for name, defaults in settings.items():
                 if field in defaults:
-                    shown.setdefault(_shown(defaults[field]), []).append(name)
-            if shown:
-                listed = "; ".join(f"{default} for {', '.join(names)}" for default, names in shown.items())
-                words += f" (default: {listed if len(shown) > 1 else next(iter(shown))})"
+                    owners.setdefault(shown(defaults[field]), []).append(name)
+            if owners:
+                listed = "; ".join(f"{default} for {', '.join(names)}" for default, names in owners.items())
+                words += f" (default: {listed if len(owners) > 1 else next(iter(owners))})"
                 self.add_argument(f"--{field.replace('_', '-')}", type=kind, help=words)
         self.add_argument("--seed", type=seed, default=0, help="of the initial weights and the order of the photos")
         self.add_argument("--split-seed", type=seed, default=0, help="of the split into training and validation photos")
@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
                 setattr(args, field, default)
         if in_pytorch:
             if any(side % 4 for side in args.image_size):
-                self.error(f"argument --image-size: found {_shown(args.image_size)}, expected multiples of 4")
+                self.error(f"argument --image-size: found {shown(args.image_size)}, expected multiples of 4")
             if args.device == "cuda" and not torch.cuda.is_available():
                 self.error("argument --device: found no GPU that PyTorch can use, expected one for cuda")
             if args.device == "auto":
@@ -97,7 +97,8 @@ class _ShowDefaults(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default is None else super()._get_help_string(action)
 
 
-def _shown(setting: Any) -> str:
+def shown(setting: Any) -> str:
+    """A setting as --help and the log show it: (32, 24) as 32x24."""
     return "{}x{}".format(*setting) if isinstance(setting, tuple) else str(setting)
 
 

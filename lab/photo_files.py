@@ -4,6 +4,7 @@ Nothing of the project is imported here, and no model of PyTorch: ``data_process
 """
 
 import hashlib
+import io
 import operator
 import os
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 # All that Pillow opens, except PostScript, for which it starts another program.
@@ -114,11 +115,14 @@ def _read_photo(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, str] | s
     """The picture in a file of any mode, as RGB of this size, (height, width, 3) uint8, and the hash of the file; or
     what is wrong with it."""
     try:
-        with Image.open(path, formats=FORMATS) as photo:
+        file = path.read_bytes()
+        with Image.open(io.BytesIO(file), formats=FORMATS) as photo:
             # A JPEG can be decoded at a half, a quarter or an eighth of its size: twice the final size is enough.
             photo.draft("RGB", (2 * max(size), 2 * max(size)))
             pixels = np.asarray(_as_rgb(photo).resize(size, Image.Resampling.BILINEAR))
-        return pixels, hashlib.sha256(path.read_bytes()).hexdigest()
+        return pixels, hashlib.sha256(file).hexdigest()
+    except UnidentifiedImageError:  # whose own text names a buffer
+        return "cannot be identified as a picture"
     except Exception as error:  # a damaged file can raise any exception
         return str(error) or type(error).__name__
 

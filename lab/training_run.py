@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from data_processor import FlowerLoader
 from lab.checkpoint import CheckpointError, checkpoint_path, save_checkpoint, save_values, values_in
-from lab.command_line import log
+from lab.command_line import log, shown
 from lab.errors import UserError, one_line
 from lab.files import atomic_write, keep_previous, previous_path, say_written
 from lab.grids import sample_grid, save_picture
@@ -53,12 +53,12 @@ class TrainingRun:
     ) -> None:
         self.args, self.name, self.loader, self.stateful = args, args.model, training, stateful
         photos, others = training.dataset, validation.dataset
-        self.data = {"root": str(photos.root), "fingerprint": fingerprint(photos, others)}
-        self.classes = class_counts(photos)
+        self.classes, digits = class_counts(photos), fingerprint(photos, others)
+        self.data = {"root": str(photos.root), "fingerprint": digits, "classes": self.classes}
         self.numbers = f"{len(photos)} training and {len(others)} validation photos"
         self.settings = {key: value for key, value in vars(args).items() if key != "resume" and value is not None}
         self.fixed_settings = {key: value for key, value in self.settings.items() if key not in LOCATIONS}
-        self.fixed_settings["photos"] = self.data["fingerprint"]
+        self.fixed_settings["photos"] = digits
         self.model_path = checkpoint_path(args.model_dir, self.name)
         self.state_path = Path(args.model_dir, f"LastEpoch_{self.name}.pth")
         self.history_path = Path(args.log_dir, f"history_{self.name}.csv")
@@ -73,8 +73,7 @@ class TrainingRun:
             self._board = self._open_tensorboard(stack)
             if self.args.resume:
                 self._resume()
-            shown = self.settings | {"image_size": "{}x{}".format(*self.args.image_size)}
-            log(one_line("Settings: " + ", ".join(f"{key} {value}" for key, value in shown.items())))
+            log(one_line("Settings: " + ", ".join(f"{key} {shown(value)}" for key, value in self.settings.items())))
             log(one_line(f"Data: {self.data['root']}, {self.numbers}"))
             bar = tqdm(None, f"Training {self.name}", self.args.epochs, unit="epoch", leave=False, disable=None)
             self._bar = stack.enter_context(bar)
@@ -154,9 +153,14 @@ class TrainingRun:
             self.state_path.unlink(missing_ok=True)
         fields = {name.lower().replace(" ", "_"): float(loss) for name, loss in losses.items()}
         self.best, self.best_epoch = {"epoch": epoch, **fields, "settings": self.settings}, epoch
-        sizes = {"encoding_dim": model.encoding_dim, "image_size": list(self.args.image_size)}
-        data = {"data": self.data | {"classes": self.classes}}
-        save_checkpoint({"name": self.name, "model": model} | sizes | data | self.best, self.model_path)
+        checkpoint = {
+            "name": self.name,
+            "model": model,
+            "encoding_dim": model.encoding_dim,
+            "image_size": list(self.args.image_size),
+            "data": self.data,
+        }
+        save_checkpoint(checkpoint | self.best, self.model_path)
 
     def _lock(self, stack: ExitStack) -> None:
         """Keeps other trainings of this model out of its folders; the system frees the locks when the process ends."""
