@@ -1,18 +1,14 @@
-"""The gaps of the lab, which students fill: what is taken out of the version to hand out, and what is still as it was
-handed out in what they hand in. Code is parsed, and not run."""
+"""What students write: what is taken out of the version to hand out."""
 
 import ast
 import re
-import threading
 from pathlib import Path
 
 LAB = Path(__file__).resolve().parent.parent
-DEFINITION = ast.FunctionDef, ast.ClassDef
-
 FILES = [
-    *("autograd/*.py", "lab/*.py", "generative/*.py", "MLPAE_train_script.py", "Autoencoder.py", "VarAutoencoder.py"),
-    *("train_script.py", "data_processor.py", "visualization.py", "random_generation.py", "check_gradients.py"),
-    *("requirements.txt", "LICENSE", ".gitignore"),
+    *("autograd/*.py", "lab/*.py", "generative/*.py", "checking/*.py", "check.py", "data_processor.py"),
+    *("MLPAE_train_script.py", "Autoencoder.py", "VarAutoencoder.py", "train_script.py", "visualization.py"),
+    *("random_generation.py", "requirements.txt", "LICENSE", ".gitignore"),
 ]
 
 # The parts that students write, by step of the handout and by file. A part is named by where it is: a function or
@@ -62,25 +58,11 @@ GAPS = {
 
 # The gradients in the docstrings of the nodes, each a line that begins with dL/d... =, and the empty line above them.
 GRADIENTS = r"\n(?: +dL/d\w+ = .*\n)+"
-
-# What is written where a student is to write: in this lab's version, and in others.
-MARK = re.compile(r"NotImplementedError|todo|your code|你的代码|补全", re.IGNORECASE)
-NOT_GRADED = "Part 4, step 4"
-
-
-def files() -> list[str]:
-    """The names of the files that ``FILES`` stands for."""
-    return [path.relative_to(LAB).as_posix() for pattern in FILES for path in sorted(LAB.glob(pattern))]
+DEFINITION = ast.FunctionDef, ast.ClassDef
 
 
 def handed_out(name: str) -> str:
-    """The text of a file of the lab as it is handed out: without the parts that students write.
-
-    Raises:
-        FileNotFoundError: the file is not among ``FILES``.
-    """
-    if name not in files():
-        raise FileNotFoundError(f"{name}: not among the files that are handed out")
+    """The text of a file of the lab as it is handed out: without the parts that students write."""
     text = (LAB / name).read_text(encoding="utf-8")
     for step, names in GAPS.items():
         for gap in names.get(name, []):
@@ -89,11 +71,7 @@ def handed_out(name: str) -> str:
 
 
 def take_out(source: str, gap: str, step: str) -> str:
-    """The source code with ``raise NotImplementedError`` in place of a part, named as in ``GAPS``.
-
-    Raises:
-        ValueError: there is no such part.
-    """
+    """The source code with ``raise NotImplementedError`` in place of a part, named as in ``GAPS``."""
     lines = source.splitlines(keepends=True)
     for words, part in reversed(find(source, gap)):
         first, last = part[0].lineno - 1, part[-1].end_lineno
@@ -105,13 +83,9 @@ def take_out(source: str, gap: str, step: str) -> str:
 
 
 def find(source: str, gap: str) -> list[tuple[str, list[ast.stmt]]]:
-    """Where a part is, in the order of the code: what it is in words, and its statements.
-
-    Those of a function, without its docstring; of a loop; or an assignment, of which there may be several. ValueError
-    if there is none.
-    """
+    """Where a part is, in the order of the code: its name in words, and its statements. ValueError if there is none."""
     *path, name = gap.split(".")
-    body: list[ast.stmt] = parsed(source).body
+    body: list[ast.stmt] = ast.parse(source).body
     for outer in path:
         body = next((node.body for node in body if isinstance(node, DEFINITION) and node.name == outer), [])
     found: list[tuple[str, list[ast.stmt]]] = []
@@ -128,66 +102,3 @@ def find(source: str, gap: str) -> list[tuple[str, list[ast.stmt]]]:
     if not found:
         raise ValueError(f"{gap}: no such function, loop or assignment")
     return sorted(found, key=lambda each: each[1][0].lineno)
-
-
-# In what is handed in
-
-
-_one_at_a_time = threading.Lock()
-
-
-def parsed(code: str | bytes) -> ast.Module:
-    """The syntax tree. SyntaxError if ``code`` is none of Python."""
-    with _one_at_a_time:  # before Python 3.11.5, several threads that parse end in a SystemError
-        return ast.parse(code)
-
-
-def gaps(code: str, handed_out: str) -> list[str]:
-    """The names of the functions in ``code`` that are gaps as in ``handed_out``, or were gaps there and are empty now.
-
-    SyntaxError if ``code`` is none of Python.
-    """
-    originals, found = _functions(handed_out), []
-    for name, (_, function) in _functions(code).items():
-        segment, original = originals.get(name, ("", None))
-        if original is None or not MARK.search(segment) or NOT_GRADED in segment:
-            continue
-        if _empty(function) or ast.dump(_body(function)) == ast.dump(_body(original)):
-            found.append(name)
-        elif _raised(function) & _raised(original):
-            found.append(f"a part of {name}")
-    return found
-
-
-def _functions(code: str) -> dict[str, tuple[str, ast.FunctionDef]]:
-    """The functions and methods by name, as Linear.forward, each with its text."""
-    lines, found = code.splitlines(), {}
-    tree = parsed(code)
-    classes = [(f"{node.name}.", node) for node in tree.body if isinstance(node, ast.ClassDef)]
-    for prefix, node in [("", tree), *classes]:
-        for part in node.body:  # type: ignore[attr-defined]
-            if isinstance(part, ast.FunctionDef):
-                found[prefix + part.name] = "\n".join(lines[part.lineno - 1 : part.end_lineno]), part
-    return found
-
-
-def _body(function: ast.FunctionDef) -> ast.Module:
-    """The statements of a function, without its docstring, up to the first return: what is below is not run."""
-    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    end = next((i for i, part in enumerate(body) if isinstance(part, ast.Return)), len(body))
-    return ast.Module(body[: end + 1], [])
-
-
-def _empty(function: ast.FunctionDef) -> bool:
-    """Whether it does nothing: pass, an ellipsis, or return without a value."""
-    return all(
-        isinstance(part, ast.Pass)
-        or (isinstance(part, ast.Expr | ast.Return) and isinstance(part.value, ast.Constant | None))
-        for part in _body(function).body
-    )
-
-
-def _raised(function: ast.FunctionDef) -> set[str]:
-    """The errors that it raises for what is not written yet."""
-    raised = {ast.dump(part) for part in ast.walk(_body(function)) if isinstance(part, ast.Raise)}
-    return {text for text in raised if "NotImplementedError" in text}

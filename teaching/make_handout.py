@@ -2,60 +2,53 @@
 
     python -m teaching.make_handout ../handout
 
-Signatures and docstrings stay, but for the gradients in those of autograd/Nodes.py, and in place of each body there is
-
-    raise NotImplementedError("Part 1, step 2: Linear.forward")
-
-Results, tests and what grades are left out; docs/tasks.md becomes the README.
+In place of each part is raise NotImplementedError("Part 1, step 2: Linear.forward"). Signatures and docstrings stay,
+but for the gradients of the nodes. docs/tasks.md becomes the README, without the answers to "To think about", unless
+--with-answers is given.
 """
 
 import argparse
-import posixpath
+import itertools
 import re
 from pathlib import Path
 
 from lab.command_line import Parser, log
 from lab.errors import UserError, one_line_errors
-from lab.files import atomic_write
-from teaching.gaps import GAPS, LAB, files, handed_out
+from teaching.gaps import FILES, LAB, handed_out
 
+# Pages, and what is changed in their links.
 PAGES = {
-    **{"docs/tasks.md": "README.md", "docs/tasks.zh-CN.md": "README.zh-CN.md"},
-    **{"docs/trouble.md": "docs/trouble.md", "docs/trouble.zh-CN.md": "docs/trouble.zh-CN.md"},
+    "docs/tasks{}.md": ("README{}.md", {"](trouble": "](docs/trouble", "](tasks": "](README"}),
+    "docs/trouble{}.md": ("docs/trouble{}.md", {"](tasks": "](../README"}),
 }
-FOLDERS = ["models", "vis", "log"]  # which the commands of the handout write to
+ANSWER = r" *<details>(?s:.*?)</details>\n"
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("Writes the version of the lab to hand out, without the parts that students are to write.")
     parser.add_argument("folder", metavar="OUT", default=argparse.SUPPRESS, help="where to write it: a new folder")
-    out = Path(parser.parse_args(argv).folder)
+    parser.add_argument("--with-answers", action="store_true", help='leave in the answers to "To think about"')
+    args = parser.parse_args(argv)
+    out = Path(args.folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: found something there, expected a new or an empty folder; nothing was written")
-    for name in files():
+    for path in [path for pattern in FILES for path in LAB.glob(pattern)]:
+        name = path.relative_to(LAB).as_posix()
         write(out / name, handed_out(name))
-    for page, name in PAGES.items():
-        write(out / name, with_its_links(page))
-    for folder in FOLDERS:
+    for (page, (name, links)), language in itertools.product(PAGES.items(), ("", ".zh-CN")):
+        text = (LAB / page.format(language)).read_text(encoding="utf-8")
+        for link, moved in links.items():
+            text = text.replace(link, moved)
+        write(out / name.format(language), text if args.with_answers else re.sub(ANSWER, "", text))
+    for folder in "models", "vis", "log":  # which the commands of the handout write to
         write(out / folder / ".gitkeep", "")
-    gaps = [gap for names in GAPS.values() for each in names.values() for gap in each]
-    log(f"{out}: the lab without {len(gaps)} parts that students write. Add your photos as {out / 'flowers'}.")
-
-
-def with_its_links(page: str) -> str:
-    """The text of a page, with links that lead to the same files from its place in the version to hand out."""
-
-    def moved(link: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(page), link[1]))
-        return f"]({posixpath.relpath(PAGES.get(target, target), posixpath.dirname(PAGES[page]) or '.')}"
-
-    return re.sub(r"\]\((?!https?:|#)([^)#]+)", moved, (LAB / page).read_text(encoding="utf-8"))
+    log(f"{out}: the lab without the parts that students write. Add your photos as {out / 'flowers'}.")
 
 
 def write(path: Path, text: str) -> None:
-    with atomic_write(path) as file:
-        file.write(text.encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
 
 
 if __name__ == "__main__":

@@ -36,9 +36,9 @@ collect_ignore = ["test_interruptions.py"] if os.name == "nt" else []
 unix = pytest.mark.skipif(os.name == "nt", reason="needs what Unix alone has")
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = {"MLPAE_train_script", "train_script", "visualization", "random_generation", "check_gradients"}
+SCRIPTS = {"MLPAE_train_script", "train_script", "visualization", "random_generation", "check"}
 MODULES = {"generative.train_GAN", "generative.train_DDPM", "generative.sample_quality"}
-MODULES |= {"teaching.make_handout", "teaching.check_submission"}
+MODULES |= {"teaching.make_handout", "teaching.grade"}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ MODELS = {"Autoencoder", "VarAutoencoder", "generative.GAN", "generative.Diffusi
 ALL_SCRIPTS = SCRIPTS | MODULES | {"benchmarks.__main__"}
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for folder in (".", "autograd", "generative", "teaching", "lab", "benchmarks")
+    for folder in (".", "autograd", "generative", "checking", "teaching", "lab", "benchmarks")
     for path in (ROOT / folder).glob("*.py")
 }
 
@@ -21,11 +21,12 @@ FILES = {
 def level(name):
     """0 for what stands at the bottom of the house. The package ``lab`` itself sets the number of threads, and has
     nothing else."""
-    if name.split(".")[0] == "autograd" or name in ("lab", "lab.threads", "lab.photo_files", "generative", "teaching"):
+    packages = "lab", "generative", "checking", "teaching"
+    if name.split(".")[0] == "autograd" or name in (*packages, "lab.threads", "lab.photo_files"):
         return 0
     if name in MODELS | {"data_processor"}:
         return 1
-    return 2 if name.startswith("lab.") else 3
+    return 2 if name.startswith("lab.") else 3 if name.startswith("checking.") else 4
 
 
 @functools.cache
@@ -45,7 +46,7 @@ def imports_of(name):
 def test_what_is_on_top():
     """The files that the handout names, and the check that students run."""
     files = "Autoencoder VarAutoencoder data_processor MLPAE_train_script train_script visualization random_generation"
-    assert {path.stem for path in ROOT.glob("*.py")} == {*files.split(), "check_gradients"}
+    assert {path.stem for path in ROOT.glob("*.py")} == {*files.split(), "check"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -56,6 +57,12 @@ def test_imports_point_one_way(name):
         same = level(imported) == level(name) and (imported.split(".")[0] == package or level(name) == 1)
         assert same or level(imported) < level(name), f"{name} imports {imported}"
     assert imports_of("lab.photo_files") == set()
+
+
+def test_the_process_of_a_students_code_imports_nothing_of_the_lab():
+    """In the sandbox there is checking/ alone."""
+    for name in "student_side", "student_nodes", "student_models", "messages":
+        assert all(imported.startswith("checking.") for imported in imports_of(f"checking.{name}"))
 
 
 def test_a_mistake_in_another_model_does_not_stop_part_2(folders, monkeypatch):
@@ -71,5 +78,5 @@ def test_a_mistake_in_another_model_does_not_stop_part_2(folders, monkeypatch):
 
 def test_the_architecture_page_names_every_file_of_the_lab():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for path in (ROOT / "lab").glob("*.py"):
+    for path in [*(ROOT / "lab").glob("*.py"), *(ROOT / "checking").glob("*.py")]:
         assert path.stem == "__init__" or f"`{path.name}`" in page, path.name

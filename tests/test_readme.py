@@ -261,7 +261,7 @@ def test_every_example_in_python_runs(number, newcomer, monkeypatch):
 
 OTHER_COMMANDS = {line for line in indented(COMMANDS) if line.startswith("python ")}
 OTHER_COMMANDS |= set(re.findall(r"`(python (?:-m )?\w[^`]*)`", COMMANDS))
-RUN_ELSEWHERE = "python -m pytest", "python -m benchmarks", "python check_gradients.py", "python -m generative.sample_"
+RUN_ELSEWHERE = "python -m pytest", "python -m benchmarks", "python check.py", "python -m generative.sample_"
 RUN_ELSEWHERE += ("python visualization.py --model all",)  # by .ci/run and by other tests
 
 

@@ -1,55 +1,85 @@
-"""The check that students run at home: right nodes of any convention pass, and common errors are named."""
+"""The checks of Part 1: right nodes of any convention pass, and common errors are named."""
 
+import contextlib
+import os
 import re
 import shutil
 import sys
+import types
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, fails, run_script
+from conftest import ROOT
 from hand_ins import COURSE
 
-import check_gradients
+from checking.gradients import CHECKS
+from checking.messages import Unclear
+from checking.student_process import FINDINGS
+from checking.student_side import CLASSES, in_words
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, for a division by 0 in a student's code
 
 
 @pytest.fixture
 def of_the_course(tmp_path):
     folder = tmp_path / "student"
     (folder / "autograd").mkdir(parents=True)
-    for name, code in COURSE.items():
+    for name, code in {**COURSE, "autograd/__init__.py": ""}.items():
         (folder / name).write_text(code)
     return folder
 
 
 @pytest.fixture
 def of_this_lab(tmp_path):
-    shutil.copytree(ROOT / "autograd", tmp_path / "student" / "autograd")
+    shutil.copytree(ROOT / "autograd", tmp_path / "student" / "autograd", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "student"
 
 
+class InThisProcess:
+    """A node or a graph as ``StudentProcess.new`` gives it, without a process, which would take most of the time."""
+
+    def __init__(self, kind, *arguments):
+        self.made = self.call(CLASSES[kind], *arguments)
+
+    def __getattr__(self, method):
+        return lambda *arguments: self.call(getattr(self.made, method), *arguments, method=method)
+
+    def call(self, function, *arguments, method="__init__"):
+        try:
+            return function(*arguments)
+        except (Exception, SystemExit) as error:
+            words, mark = in_words(error, method, certain=True)
+            raise FINDINGS[mark](words) from None
+
+
+@contextlib.contextmanager
+def modules_of(folder, monkeypatch):
+    """Where its autograd is imported, and not the lab's."""
+    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "autograd"}
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.chdir(folder)
+        patch.syspath_prepend(os.getcwd())
+        yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "autograd"]:
+        del sys.modules[name]
+    sys.modules.update(ours)
+
+
 @pytest.fixture
-def check(capsys, monkeypatch):
-    """Checks a folder; gives what is printed of each node, in one line, "" if it is right. Notes are in ``notes``."""
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+def check(monkeypatch):
+    """Checks a folder; gives the mark and what is found of each node that is not right, in one line."""
 
     def run(folder):
-        status = 0
-        try:
-            check_gradients.main([str(folder)])
-        except SystemExit as stop:
-            status = stop.code
-        _, *lines, _, last = capsys.readouterr().out.splitlines()
-        rows = re.findall(r"^(ok|NO)  (\w+) *(.*(?:\n .*)*)", "\n".join(lines), re.MULTILINE)
-        parts = {name: " ".join(words.split()).split("note: ") for _, name, words in rows}
-        run.notes = " ".join(f"{name}: {note}" for name, (_, *notes) in parts.items() for note in notes)
-        found = {name: words for name, (words, *_) in parts.items()}
-        right = [mark for mark, *_ in rows].count("ok")
-        assert right == list(found.values()).count("")
-        assert list(found) == ["Linear", "ReLU", "Sigmoid", "MSE", "graph"]
-        assert (last, status) == (f"{right} of 5 right.", right < 5)
+        found = {}
+        with modules_of(folder, monkeypatch):
+            for name, check in CHECKS.items():
+                try:
+                    check(types.SimpleNamespace(new=InThisProcess))
+                except Unclear as finding:
+                    found[name] = f"{finding.mark} {' '.join(str(finding).split())}"
         return found
 
-    run.notes = ""
     return run
 
 
@@ -62,9 +92,10 @@ def change(folder, old, new, file="Nodes.py"):
 
 @pytest.mark.parametrize("whose", ["of_the_course", "of_this_lab"])
 def test_right_nodes_pass(whose, check, request):
-    assert not any(check(request.getfixturevalue(whose)).values())
+    assert check(request.getfixturevalue(whose)) == {}
 
 
+OTHERS = {"Linear": ["graph"]}  # what cannot be checked then
 # What stands in the course's nodes, and for each what students write in its place, with words that name it.
 ERRORS = {
     ("Linear", "grad.sum(axis=0)"): {
@@ -77,7 +108,7 @@ ERRORS = {
         "self.cache[-1] @ grad": "ValueError.*a transpose is missing",
         "grad.sum(axis=0)": "in the order of params",
     },
-    ("Linear", "self.grad.append(grad.sum(axis=0))"): {"pass": "after backward there are 1 gradients, expected 2"},
+    ("Linear", "self.grad.append(grad.sum(axis=0))"): {"pass": "after backward: found 1 gradients, expected 2"},
     ("Linear", "return grad @ self.params[0].T"): {
         "pass": "dL/dx: there is none; forward returns y, backward returns dL/dx",
         "grad *= 2; return grad @ self.params[0].T / 2": "changes the array grad",
@@ -85,7 +116,7 @@ ERRORS = {
     ("Linear", "return X @ self.params[0] + self.params[1]"): {
         "return X @ self.params[0]": r"forward\[\d, \d\]: found.*the bias is missing",
     },
-    ("Linear", "class Linear"): {"class Other": "no such class in Nodes.py"},
+    ("Linear", "class Linear"): {"class Other": "found no class linear"},
     ("ReLU", "grad * (self.cache[-1] > 0)"): {
         "grad": "the mask is missing",
         "self.cache[-1] > 0": "the chain rule is missing",
@@ -108,7 +139,7 @@ ERRORS = {
         "grad * self.cache[-1]": "the factor 1 - y is missing",
     },
     ("Sigmoid", "self.cache.append(1 / (1 + np.exp(-X)))\n        return self.cache[-1]"): {
-        "return 1 / (1 + np.exp(-X))": "forward does not keep what backward needs. Nodes.py, line .*IndexError",
+        "return 1 / (1 + np.exp(-X))": "Nodes.py, line .*IndexError.*Often: forward does not keep what backward needs",
     },
     ("MSE", "X - self.target"): {"self.target - X": "the sign: it should be output - target"},
     ("MSE", "grad * 2 * self.cache[-1] / self.cache[-1].size"): {
@@ -122,19 +153,17 @@ ERRORS = {
         "np.mean(self.cache[-1] ** 2) / 2": "forward.*a factor 1/2 too much",
         "self.cache[-1] ** 2": "forward.*the mean is missing",
     },
-    ("graph", "reversed(self)"): {"self": "backward calls nodes 0, 1, 2 of 0, 1, 2: it should be each, in the reverse"},
+    ("graph", "reversed(self)"): {"self": "NO gradient of the weight of node 1"},
     ("graph", "grad = node.backward(grad)"): {
-        "node.backward(grad)": "dparam of node 0.*each node is to be given what the next one returned",
+        "node.backward(grad)": "the weight of node 0.*each node is to be given what the next one returned",
     },
     ("graph", "param -= lr * grad"): {
         "param = param - lr * grad": "nothing has changed: param -= ... changes",
         "param += lr * grad": "the sign: a step goes against the gradient",
         "param -= 0.1 * grad": r"optimstep\(0.03\).*the same for every lr: a number stands in place of lr",
     },
-    ("graph", "zip(node.params, "): {"zip(node.params[:1], ": "parameters of a Linear.*it has not changed"},
-    ("graph", "        return grad\n"): {
-        "        return 2 * grad\n": "what backward returns, dL/dx.*a factor 2 too much"
-    },
+    ("graph", "zip(node.params, "): {"zip(node.params[:1], ": "the bias of node 0.*nothing has changed"},
+    ("graph", "        return grad\n"): {"        return 2 * grad\n": "what backward returns, dL/dx"},
 }
 
 
@@ -146,7 +175,7 @@ def test_common_errors_are_named(node, old, new, words, check, of_the_course):
     change(of_the_course, old, new, "BaseGraph.py" if node == "graph" else "Nodes.py")
     found = check(of_the_course)
     assert re.search(words, found.pop(node)), found
-    assert not any(found.values())
+    assert list(found) == OTHERS.get(node, [])
 
 
 GRADS = "self.grads = [x.T @ grad, grad.sum(axis=0)]"
@@ -163,10 +192,10 @@ ADDED = "self.grads = [a + b for a, b in zip(self.grads or [0, 0], [x.T @ grad, 
             "ReLU",
             "self.saved = x > 0",
             "pass",
-            "forward does not keep .* Nodes.py, .*RuntimeError: ReLU: backward before forward",
+            "Nodes.py, .*RuntimeError: ReLU: backward before forward.*Often: forward does not keep",
         ),
-        ("Sigmoid", "y = self.recall()", "y = self.y", "forward does not keep .*no attribute 'y'"),
-        ("Linear", "x, (weight, _) = self.recall()", "x, (weight, _) = self.saved[0]", "(?!forward does)"),
+        ("Sigmoid", "y = self.recall()", "y = self.y", "Nodes.py, .*no attribute 'y' Often: forward does not keep"),
+        ("Linear", "x, (weight, _) = self.recall()", "x, (weight, _) = self.saved[0]", "(?!.*forward does)"),
         ("ReLU", "return np.maximum(x, 0)", 'raise NotImplementedError("step 2")', "not written yet: step 2$"),
         ("ReLU", "np.maximum(x, 0)", "np.maximum(z, 0)", r"Nodes.py, line \d+: return .*NameError: name 'z' is not"),
         ("MSE", "(2 * grad / error.size) * error", "np.nan * error", ".*found nan.*15 of 15 entries are wrong"),
@@ -175,8 +204,8 @@ ADDED = "self.grads = [a + b for a, b in zip(self.grads or [0, 0], [x.T @ grad, 
 def test_errors_in_nodes_of_this_lab(node, old, new, words, check, of_this_lab):
     change(of_this_lab, old, new)
     found = check(of_this_lab)
-    assert re.match(words, found.pop(node))
-    assert not any(found.values())
+    assert re.match(f"(NO|not yet|[?]) {words}", found.pop(node))
+    assert list(found) == OTHERS.get(node, [])
 
 
 ROWS = "for param, grad in zip(node.params, node.grad):\n                param -= lr * grad"
@@ -215,49 +244,24 @@ CAL_ALONE = (
 def test_other_right_nodes_pass(changes, check, of_the_course):
     for old, new in changes:
         change(of_the_course, old, new, next(Path(file).name for file in COURSE if old in COURSE[file]))
-    assert not any(check(of_the_course).values())
+    assert check(of_the_course) == {}
 
 
 def test_linear_that_computes_with_other_arrays(check, of_the_course):
     """With those of params under another name, which is right unless a step replaces those of params."""
     change(of_the_course, "np.zeros((1, outdim)))", "np.zeros((1, outdim)))\n        self.W = weight")
     change(of_the_course, "return X @ self.params[0] +", "return X @ self.W +")
-    assert not any(check(of_the_course).values())
+    assert check(of_the_course) == {}
     change(of_the_course, ROWS, REPLACED, "BaseGraph.py")
     assert "arrays that are not those in params" in check(of_the_course)["graph"]
-
-
-SIGMOID = "np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "note"),
-    [
-        (SIGMOID, "np.exp(x) / (1 + np.exp(x))", "Sigmoid: at x = .* gives nan or inf"),
-        (SIGMOID, "1 / (1 + np.exp(-x))", "Sigmoid: at x = -1000 exp overflows"),
-        ("return np.maximum(x, 0)", "return x * np.where(x > 0, 1.0, 0.0)", "ReLU: forward: float64"),
-        ("return x @ weight + bias", "return x @ weight + bias + np.zeros(1)", "Linear: forward: float64"),
-    ],
-)
-def test_notes(old, new, note, check, of_this_lab):
-    assert not any(check(of_this_lab).values()) and not check.notes
-    change(of_this_lab, old, new)
-    assert not any(check(of_this_lab).values()) and re.match(note, check.notes)
 
 
 def test_nodes_that_keep_values_in_their_class(check, of_this_lab):
     change(of_this_lab, "self.saved = x > 0", "ReLU.kept = x > 0")
     change(of_this_lab, "return grad * self.recall()", "return grad * ReLU.kept")
-    assert check(of_this_lab)["ReLU"] == "two nodes share what forward keeps: it belongs to self, and not to the class"
-
-
-def test_what_does_not_end(check, of_the_course, capsys, monkeypatch):
-    monkeypatch.setattr(check_gradients, "LONGEST", 1)
-    change(of_the_course, "return np.clip(X, 0, None)", "while True: pass")
-    assert re.search(r"line \d+: while True: pass It does not end: .* 1 seconds", check(of_the_course)["ReLU"])
-    change(of_the_course, "while True: pass", "raise KeyboardInterrupt")
-    with pytest.raises(SystemExit, match="130"):
-        check_gradients.main([str(of_the_course)])
+    assert (
+        check(of_this_lab)["ReLU"] == "NO two nodes share what forward keeps: it belongs to self, and not to the class"
+    )
 
 
 def test_nodes_in_float32(check, of_the_course):
@@ -266,25 +270,6 @@ def test_nodes_in_float32(check, of_the_course):
     change(of_the_course, "np.zeros((1, outdim))", "np.zeros((1, outdim), np.float32)")
     change(of_the_course, "X @ self.params[0]", "X.astype(np.float32) @ self.params[0]")
     change(of_the_course, "grad @ self.params[0].T", "(grad @ self.params[0].T).astype(np.float32)")
-    assert not any(check(of_the_course).values())
+    assert check(of_the_course) == {}
     change(of_the_course, "grad.sum(axis=0)", "1.001 * grad.sum(axis=0)")
     assert "dL/db" in check(of_the_course)["Linear"]
-
-
-def test_what_cannot_be_imported(of_the_course, capsys):
-    for old, new, words in [
-        ("class relu(Node):", "class relu(Node)", "line 19"),
-        ("class relu(Node)", "exit()\nclass relu(Node):", "line 19: exit() It calls exit()"),
-    ]:
-        change(of_the_course, old, new)
-        with pytest.raises(SystemExit, match="2"):
-            check_gradients.main([str(of_the_course)])
-        assert f"cannot be imported: Nodes.py, {words}" in capsys.readouterr().err
-    shutil.rmtree(of_the_course / "autograd")
-    assert "found no autograd/Nodes.py in it" in fails(check_gradients, [of_the_course], capsys)
-
-
-def test_as_a_process(of_the_course, tmp_path):
-    change(of_the_course, "grad * (self.cache[-1] > 0)", "grad")
-    result = run_script("check_gradients.py", of_the_course, cwd=tmp_path)
-    assert result.returncode == 1 and "NO  ReLU" in result.stdout and result.stderr == ""
