@@ -3,6 +3,7 @@
 "NO" is said of what is certainly wrong, "not yet" of what is not written, and "?" of what is for a person to look at.
 """
 
+import contextlib
 import io
 import re
 import sys
@@ -22,7 +23,7 @@ from lab.errors import one_line
 from lab.models import required_losses
 
 KINDS: dict[str, type[MLP]] = {"Part 2": MLP, "Part 3": Network, "Part 4": VarNetwork}
-SECONDS_OF_NODES, SECONDS_OF_A_MODEL = 20, 100
+SECONDS = 20, 100, 100  # of all that is asked of nodes, of the MLP, and of networks
 MOST_APART = 0.1  # of a loss, in a log and of its model
 GAP = re.compile(r'^\s*raise NotImplementedError\("(Part \d), step (\d): (.*)"\)', re.MULTILINE)
 NO_SENSE = ArithmeticError, AttributeError, LookupError, TypeError, ValueError  # of an answer of the student's process
@@ -47,24 +48,35 @@ def read_photos(root: Path) -> Photos | None:
 
 
 def checks_of(
-    hand_in: HandIn, photos: Photos | None, process: Any = StudentProcess, parts: Sequence[str] = tuple(CODE)
+    hand_in: HandIn, photos: Callable[[], Any], process: Any = StudentProcess, parts: Sequence[str] = tuple(CODE)
 ) -> Iterator[Check]:
-    """The checks of these parts; ``process`` makes the process of the student's code."""
+    """The checks of these parts; ``photos`` gives the photos, and ``process`` makes the process of the code."""
     for file in hand_in.unread:
         yield Check("Files", file, "not opened: unpack it", "?")
-    for part in parts:
-        results = RESULTS.get(part, [])
-        if part in ("Part 3", "Part 4") and not any(map(hand_in.find, [*CODE[part], *results])):
-            yield Check(part, "optional", "not handed in", "not yet")
-            continue
-        code = [_check(part, file, partial(_code, part, file, hand_in)) for file in CODE[part]]
-        yield from code
-        if part == "Part 1":
-            yield from _nodes(hand_in, process) if hand_in.find("autograd/Nodes.py") else ()
-        elif any(map(hand_in.find, results)) or not any(check.mark == "not yet" for check in code):
-            yield from _results(part, hand_in, photos, process)
-        else:
-            yield Check(part, "model, log and pictures", "none", "not yet")
+    files = hand_in.code()
+    for model, *_ in RESULTS.values():
+        with contextlib.suppress(Unclear):  # its own check says so
+            files[model], _ = hand_in.read(model, LARGEST)
+    nodes, mlp, networks = (process(files, seconds) for seconds in SECONDS)
+    with nodes, mlp, networks:  # a process is started when it is asked, and PyTorch imported once
+        students = {"Part 1": nodes, "Part 2": mlp, "Part 3": networks, "Part 4": networks}
+        for part in parts:
+            yield from _part(part, hand_in, photos, students[part])
+
+
+def _part(part: str, hand_in: HandIn, photos: Callable[[], Any], student: StudentProcess) -> Iterator[Check]:
+    results = RESULTS.get(part, [])
+    if part in ("Part 3", "Part 4") and not any(map(hand_in.find, [*CODE[part], *results])):
+        yield Check(part, "optional", "not handed in", "not yet")
+        return
+    code = [_check(part, file, partial(_code, part, file, hand_in)) for file in CODE[part]]
+    yield from code
+    if part == "Part 1":
+        yield from _nodes(student) if hand_in.find("autograd/Nodes.py") else ()
+    elif any(map(hand_in.find, results)) or not any(check.mark == "not yet" for check in code):
+        yield from _results(part, hand_in, photos(), student)
+    else:
+        yield Check(part, "model, log and pictures", "none", "not yet")
 
 
 def _check(part: str, asked: str, look: Callable[[], tuple[str, str]]) -> Check:
@@ -83,7 +95,8 @@ def _code(part: str, file: str, hand_in: HandIn) -> tuple[str, str]:
     try:
         compile(content, file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return f"{words}not of Python {'.'.join(map(str, sys.version_info[:2]))}: {error}", "?"
+        version = ".".join(map(str, sys.version_info[:2]))
+        return f"{words}a mistake, or newer than Python {version}: {error}", "?"
     text = content.decode("utf-8-sig", "replace")
     # Part 4, step 4 is not graded.
     left = [name for of, step, name in GAP.findall(text) if of == part and (of, step) != ("Part 4", "4")]
@@ -93,22 +106,20 @@ def _code(part: str, file: str, hand_in: HandIn) -> tuple[str, str]:
     return (f"{words}no code in it", "NO") if empty else (f"{words}no gaps", "ok")
 
 
-def _nodes(hand_in: HandIn, process: Any) -> Iterator[Check]:
-    with process(hand_in.code(), SECONDS_OF_NODES) as student:
+def _nodes(student: StudentProcess) -> Iterator[Check]:
+    def look(check: Callable[[Any], Any]) -> tuple[str, str]:
+        check(student)
+        return "right", "ok"
 
-        def look(check: Callable[[Any], Any]) -> tuple[str, str]:
-            check(student)
-            return "right", "ok"
-
-        imported = _check("Part 1", "autograd/ can be imported", partial(look, lambda student: student.new("Autograd")))
-        if imported.mark != "ok":
-            yield imported
-            return
-        for name, check in CHECKS.items():
-            yield _check("Part 1", name, partial(look, check))
+    imported = _check("Part 1", "autograd/ can be imported", partial(look, lambda student: student.new("Autograd")))
+    if imported.mark != "ok":
+        yield imported
+        return
+    for name, check in CHECKS.items():
+        yield _check("Part 1", name, partial(look, check))
 
 
-def _results(part: str, hand_in: HandIn, photos: Photos | None, process: Any) -> Iterator[Check]:
+def _results(part: str, hand_in: HandIn, photos: Photos | None, student: StudentProcess) -> Iterator[Check]:
     file, log_file, *pictures = RESULTS[part]
     log = None
     try:
@@ -121,10 +132,9 @@ def _results(part: str, hand_in: HandIn, photos: Photos | None, process: Any) ->
         content, words = hand_in.read(file, LARGEST)
         if not content:
             raise Wrong("empty")
-        with process(hand_in.code() | {file: content}, SECONDS_OF_A_MODEL) as student:
-            model = KINDS[part](student, file, CODE[part][0])
-            yield Check(part, file, f"{words}{len(content) / 1e6:.1f} MB", "ok")
-            yield from _model(part, model, photos, log)
+        model = KINDS[part](student, file, CODE[part][0])
+        yield Check(part, file, f"{words}{len(content) / 1e6:.1f} MB", "ok")
+        yield from _model(part, model, photos, log)
     except Unclear as found:
         yield Check(part, file, str(found), found.mark)
     yield from of_log

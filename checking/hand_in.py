@@ -81,7 +81,7 @@ class HandIn:
         there is none; Unclear if it is too large, or cannot be read."""
         file = self.find(wanted)
         if not file:
-            like = [file for file in self.files if file.lower().endswith(Path(wanted).name.lower())]
+            like = [file for file in self.files if Path(file).name.lower() == Path(wanted).name.lower()]
             raise Wrong(f"missing; there is {like[0]}" if like else "missing")
         size, read = self.files[file]
         if size > largest:
@@ -92,8 +92,7 @@ class HandIn:
             raise Unclear(f"{file} cannot be read: {error}") from None
 
     def code(self) -> dict[str, bytes]:
-        """The content of each file of Python, as it lies beside autograd/; what is asked for has the name that is asked
-        for. OSError if they are too large."""
+        """The content of each file of Python, by its path beside autograd/ or the name that is asked for."""
         top, found = (self.find("autograd/Nodes.py") or "")[: -len("autograd/Nodes.py")], {}
         files = {file: size for file, (size, _) in self.files.items() if file.lower().endswith(".py")}
         if sum(files.values()) > LARGEST:

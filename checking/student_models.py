@@ -137,8 +137,8 @@ class StudentNetwork:
         """Images (N, 3, H, W) -> the operations on the way, each with the shape of its result without N."""
         torch, found = self.torch, list[Any]()
 
-        class Recorded(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[name-defined]
-            def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        class Recorded(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined]
+            def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 result = function(*args, **(kwargs or {}))
                 for part in result if isinstance(result, tuple | list) else [result]:
                     if torch.is_tensor(part) and part.shape[:1] == (len(x),):

@@ -18,7 +18,7 @@ from checking.student_nodes import Autograd, StudentGraph, StudentNode
 
 CLASSES = {cls.__name__: cls for cls in (Autograd, StudentNode, StudentGraph, StudentMLP, StudentNetwork)}
 # Bytes of addresses, of which PyTorch takes 4 GB at its import, and of a file; open files; processes and threads.
-LIMITS = {"AS": 8_000_000_000, "FSIZE": 200_000_000, "NOFILE": 64, "NPROC": 32, "CORE": 0}
+LIMITS = {"AS": 5_500_000_000, "FSIZE": 20_000_000, "NOFILE": 64, "NPROC": 16, "CORE": 0}
 
 
 def main(limited: bool) -> None:

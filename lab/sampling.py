@@ -17,6 +17,7 @@ def sample_in_batches(model: Any, number: int, seed: int, labels: Tensor | None 
     ``model.sample``.
     """
     torch.manual_seed(seed)
+    training = model.training
     model.eval()
     samples = []
     with tqdm(None, f"Sampling from {model.name}", number, unit="picture", leave=False, disable=None) as bar:
@@ -25,6 +26,7 @@ def sample_in_batches(model: Any, number: int, seed: int, labels: Tensor | None 
                 options["labels"] = labels[start : start + BATCH]
             samples.append(model.sample(min(BATCH, number - start), **options))
             bar.update(len(samples[-1]))
+    model.train(training)
     return torch.cat(samples)
 
 
@@ -40,5 +42,5 @@ def labels_in_proportion(counts: Mapping[str, int], number: int) -> Tensor:
 @torch.no_grad()
 def latent_vectors(model: Any, images: Tensor) -> Tensor:
     """The latent vectors (N, encoding_dim) of images (N, 3, H, W) by an autoencoder: of a VAE, the means."""
-    outputs = torch.cat([model.encoder(batch) for batch in images.split(256)])
-    return outputs[:, : model.encoding_dim]  # the encoder of a VAE gives the means first
+    is_vae = hasattr(model, "encode")
+    return torch.cat([model.encode(batch)[0] if is_vae else model.encoder(batch) for batch in images.split(256)])

@@ -96,7 +96,8 @@ class TrainingRun:
         if error_type is None:
             if not sys.stdout.isatty():  # the log is in a file
                 print(*self._summary(), sep="\n", file=sys.stderr)
-            say_written(self.model_path)
+            if self.best:
+                say_written(self.model_path)
             say_written(self.history_path)
 
     def epochs(self) -> Iterator[int]:

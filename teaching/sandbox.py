@@ -22,8 +22,8 @@ def sandbox() -> list[str]:
     if not bwrap:
         raise UserError(f"found no bubblewrap to run the students' code in: apt install bubblewrap; {ways}")
     # And not --unshare-all: root needs no user namespace, and so can become another, whose processes can be limited.
-    command = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
-    command += ["--new-session", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
+    command = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--die-with-parent", "--clearenv"]
+    command += ["--proc", "/proc", "--dev", "/dev"]
     command += ["--perms", "1777", "--size", "1000000000", "--tmpfs", "/tmp"]  # bytes of all files
     system = filter(os.path.exists, ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives"])
     places = [sys.prefix, sys.base_prefix, *PACKAGES, f"{LAB}/checking"]

@@ -1,6 +1,7 @@
 """The check at home and at the teacher's: hand-ins that are right in other ways than ours, wrong, and hostile."""
 
 import csv
+import ctypes
 import io
 import itertools
 import os
@@ -109,7 +110,7 @@ def found(few_photos):
     """Checks a hand-in; gives the mark and what was found by what is asked. ``found.marks`` are those of each part."""
 
     def run(place, *parts, process=IN_SANDBOX):
-        done = list(checks_of(HandIn(place), read_photos(few_photos), process, parts or tuple(CODE)))
+        done = list(checks_of(HandIn(place), lambda: read_photos(few_photos), process, parts or tuple(CODE)))
         run.marks = {part: {check.mark for check in done if check.part == part} for part in CODE}
         return {check.asked: f"{check.mark} {check.found}" for check in done}
 
@@ -137,6 +138,7 @@ def test_parts_3_and_4_that_are_right(how, easy, hand_in, found):
     assert all(found.marks[part] == {"ok"} for part in parts), right
 
 
+@pytest.mark.slow
 @pytest.mark.photos
 @fenced
 def test_the_committed_results_are_right_at_home_and_at_the_teachers(photos, tmp_path):
@@ -205,7 +207,7 @@ def test_places_and_names_as_students_have_them(easy, hand_in, found, tmp_path):
     ],
 )
 def test_nodes_that_are_wrong(file, old, new, asked, words, hand_in, found, monkeypatch):
-    monkeypatch.setattr(checks, "SECONDS_OF_NODES", 3)
+    monkeypatch.setattr(checks, "SECONDS", (3, 100, 100))
     wrong = found(hand_in(files={file: [(old, new)]}), "Part 1")
     assert re.match(words, " ".join(wrong.pop(asked).split()))
     # The others are checked, but for a graph of Linear.
@@ -360,7 +362,7 @@ def test_files_that_are_missing_or_damaged(hand_in, found):
     )
     assert wrong["MLPAE_train_script.py"] == "NO no code in it"
     write(folder, {"MLPAE_train_script.py": "def f(:\n"})
-    assert found(folder, "Part 2")["MLPAE_train_script.py"].startswith("? not of Python")
+    assert found(folder, "Part 2")["MLPAE_train_script.py"].startswith("? a mistake, or newer than Python")
 
 
 @unix
@@ -381,26 +383,31 @@ TRIES = {  # what the sandbox is to keep code from; it ends with an error that s
     "files": "open({home!r} + '/trapped', 'w')",
     "etc": "open('/etc/passwd').read()",
     "root": "open('/trapped', 'w')",
-    "processes of others": "import os, signal; os.kill({pid}, 0)",
+    "processes of others": "import os; os.stat('/proc/{pid}')",
+    "memory of others": "import ctypes; assert ctypes.CDLL(None).shmget({key}, 1, 0) >= 0",
     "shared memory": "open('/dev/shm/trapped', 'w')",
 }
 LIMITS = {
     "memory": "import numpy; kept = numpy.ones(10**9)",
     "anonymous shared memory": "import mmap; kept = mmap.mmap(-1, 10**10); kept[::4096] = bytes(len(kept[::4096]))",
     "a file": "open('large', 'wb').write(bytes(300_000_000))",
-    "all files": "for i in range(20): open(f'/tmp/{{i}}', 'wb').write(bytes(100_000_000))",
+    "all files": "for i in range(100): open(f'/tmp/{{i}}', 'wb').write(bytes(15_000_000))",
     "processes": "import os, time\nfor i in range(200): os.fork() or (time.sleep(99), os._exit(0))",
     "open files": "kept = [open('/dev/null') for _ in range(500)]",
 }
 
 
+def processes():
+    """Those of students' code, after a second in which they may end."""
+    time.sleep(1)
+    listed = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True).stdout
+    return [line for line in listed.splitlines() if "checking.student_side" in line]
+
+
 def left():
-    """What code may leave behind: files where it might be, in the folder of our own temporary files, and processes."""
-    time.sleep(1)  # in which a process may end
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-    processes = [line for line in listed.splitlines() if "checking.student_side" in line]
+    """What code may leave behind: files where it might be, and in the folder of our own temporary files; processes."""
     files = [Path("/tmp").glob("*left_behind*"), Path("/dev/shm").iterdir(), Path(tempfile.tempdir).iterdir()]
-    return [*itertools.chain(*files), *processes]
+    return [*itertools.chain(*files), *processes()]
 
 
 @fenced
@@ -409,16 +416,19 @@ def test_walls_and_limits_of_the_sandbox(what, hand_in, found, tmp_path, monkeyp
     monkeypatch.setenv("SECRET_OF_THE_TEACHER", "1")
     code = (TRIES | LIMITS)[what]
     with socket.create_server(("127.0.0.1", 0)) as server:
-        places = {"home": str(tmp_path), "port": server.getsockname()[1], "pid": os.getpid()}
+        places = {"home": str(tmp_path), "port": server.getsockname()[1], "pid": os.getpid(), "key": os.getpid()}
+        memory = ctypes.CDLL(None).shmget(os.getpid(), 1, 0o1666)  # IPC_CREAT
         lines = "\n ".join(code.format(**places).splitlines())
         attempt = f"try:\n {lines}\nexcept BaseException: exit()\nraise ValueError('ESCAPED')"
         folder = hand_in(files={NODES_PY: f"def f(): pass\n{attempt}"})
         kept = found(folder, "Part 1")["autograd/ can be imported"]
-        if what in ("network", "environment", "home", "processes of others"):  # harmless without it
+        if what in ("network", "environment", "home", "processes of others", "memory of others"):  # harmless without it
             assert "ESCAPED" in found(folder, "Part 1", process=StudentProcess)["autograd/ can be imported"]
+    ctypes.CDLL(None).shmctl(memory, 0, None)  # IPC_RMID
     assert "ESCAPED" not in kept and ("exit" in kept or "ended" in kept), kept
 
 
+@pytest.mark.slow
 @fenced
 @pytest.mark.parametrize(
     "code",
@@ -432,7 +442,7 @@ def test_walls_and_limits_of_the_sandbox(what, hand_in, found, tmp_path, monkeyp
     ],
 )
 def test_hostile_code_leaves_nothing_behind(code, hand_in, found, monkeypatch, tmp_path):
-    monkeypatch.setattr(checks, "SECONDS_OF_NODES", 2)
+    monkeypatch.setattr(checks, "SECONDS", (2, 100, 100))
     folder = hand_in(files={NODES_PY: f"def f(): pass\n{code}"})
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
@@ -441,9 +451,20 @@ def test_hostile_code_leaves_nothing_behind(code, hand_in, found, monkeypatch, t
     assert left() == before and sorted(folder.rglob("*")) == files
 
 
+@fenced
+def test_a_sandbox_ends_with_the_check(hand_in, few_photos):
+    command = [sys.executable, "-m", "teaching.grade", hand_in(files={NODES_PY: "def f(): pass\nwhile True: pass"})]
+    with subprocess.Popen([*command, "--data-root", few_photos], cwd=ROOT, stdout=-3, stderr=-3) as check:
+        before = processes()
+        while processes() == before:
+            assert check.poll() is None
+        check.kill()
+    assert processes() == before
+
+
 @unix
 def test_without_a_sandbox_what_does_not_end_is_ended_too(hand_in, found, monkeypatch):
-    monkeypatch.setattr(checks, "SECONDS_OF_NODES", 2)
+    monkeypatch.setattr(checks, "SECONDS", (2, 100, 100))
     code = "import os, time\nif os.fork() == 0:\n os.setsid()\n time.sleep(20)\nos._exit(0)"
     wrong = found(hand_in(files={NODES_PY: f"def f(): pass\n{code}"}), "Part 1", process=StudentProcess)
     assert (
