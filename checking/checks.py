@@ -50,14 +50,15 @@ def read_photos(root: Path) -> Photos | None:
 def checks_of(
     hand_in: HandIn, photos: Callable[[], Any], process: Any = StudentProcess, parts: Sequence[str] = tuple(CODE)
 ) -> Iterator[Check]:
-    """The checks of these parts; ``photos`` gives the photos, and ``process`` makes the process of the code."""
+    """The checks of these parts; ``process`` makes the process of the student's code."""
     for file in hand_in.unread:
         yield Check("Files", file, "not opened: unpack it", "?")
     files = hand_in.code()
+    nodes = process(files, SECONDS[0])
     for model, *_ in RESULTS.values():
         with contextlib.suppress(Unclear):  # its own check says so
             files[model], _ = hand_in.read(model, LARGEST)
-    nodes, mlp, networks = (process(files, seconds) for seconds in SECONDS)
+    mlp, networks = (process(files, seconds) for seconds in SECONDS[1:])
     with nodes, mlp, networks:  # a process is started when it is asked, and PyTorch imported once
         students = {"Part 1": nodes, "Part 2": mlp, "Part 3": networks, "Part 4": networks}
         for part in parts:

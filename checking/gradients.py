@@ -42,8 +42,7 @@ def check_relu(student: Any) -> None:
         return [
             (grad, "the mask is missing: where x is negative, the gradient is 0"),
             (grad * (x < 0), "the mask is of the wrong side"),
-            (grad * y, "multiplied by y, and not by a mask of 0 and 1"),
-            (grad * x, "multiplied by x, and not by a mask of 0 and 1"),
+            *((grad * array, "multiplied by x or y, and not by a mask of 0 and 1") for array in (x, y)),
             (grad * (grad > 0), "the mask is that of grad; it should be that of x"),
         ]
 

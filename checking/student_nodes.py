@@ -13,8 +13,6 @@ Array = np.ndarray
 
 
 class Autograd:
-    """What is in ``autograd/``."""
-
     def __init__(self) -> None:
         self.modules = [importlib.import_module(f"autograd.{name}") for name in ("Nodes", "BaseGraph")]
 

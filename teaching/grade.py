@@ -106,8 +106,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def grade(photos: Photos | None, process: Any, place: Path, name: str) -> Result:
     """The result of a hand-in. Whatever it is, the others are checked."""
-    checks: list[Check] = []
-    contents: dict[str, Any] = {}
+    checks, contents = list[Check](), dict[str, Any]()
     try:
         hand_in = HandIn(place)
         checks += checks_of(hand_in, lambda: photos, process)
