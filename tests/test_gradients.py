@@ -1,30 +1,22 @@
 """The checks of Part 1: right nodes of any convention pass, and common errors are named."""
 
-import contextlib
-import os
 import re
 import shutil
-import sys
-import types
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from hand_ins import COURSE
 
-from checking.gradients import CHECKS
-from checking.messages import Unclear
-from checking.student_process import FINDINGS
-from checking.student_side import CLASSES, in_words
-
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, for a division by 0 in a student's code
+from checking.checks import checks_of
+from checking.hand_in import HandIn
 
 
 @pytest.fixture
 def of_the_course(tmp_path):
     folder = tmp_path / "student"
     (folder / "autograd").mkdir(parents=True)
-    for name, code in {**COURSE, "autograd/__init__.py": ""}.items():
+    for name, code in COURSE.items():
         (folder / name).write_text(code)
     return folder
 
@@ -35,50 +27,13 @@ def of_this_lab(tmp_path):
     return tmp_path / "student"
 
 
-class InThisProcess:
-    """A node or a graph as ``StudentProcess.new`` gives it, without a process, which would take most of the time."""
-
-    def __init__(self, kind, *arguments):
-        self.made = self.call(CLASSES[kind], *arguments)
-
-    def __getattr__(self, method):
-        return lambda *arguments: self.call(getattr(self.made, method), *arguments, method=method)
-
-    def call(self, function, *arguments, method="__init__"):
-        try:
-            return function(*arguments)
-        except (Exception, SystemExit) as error:
-            words, mark = in_words(error, method, certain=True)
-            raise FINDINGS[mark](words) from None
-
-
-@contextlib.contextmanager
-def modules_of(folder, monkeypatch):
-    """Where its autograd is imported, and not the lab's."""
-    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "autograd"}
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "dont_write_bytecode", True)
-        patch.chdir(folder)
-        patch.syspath_prepend(os.getcwd())
-        yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "autograd"]:
-        del sys.modules[name]
-    sys.modules.update(ours)
-
-
 @pytest.fixture
-def check(monkeypatch):
-    """Checks a folder; gives the mark and what is found of each node that is not right, in one line."""
+def check():
+    """Checks a folder; gives the mark and what is found of what is not right, in one line."""
 
     def run(folder):
-        found = {}
-        with modules_of(folder, monkeypatch):
-            for name, check in CHECKS.items():
-                try:
-                    check(types.SimpleNamespace(new=InThisProcess))
-                except Unclear as finding:
-                    found[name] = f"{finding.mark} {' '.join(str(finding).split())}"
-        return found
+        found = checks_of(HandIn(folder), lambda: None, parts=["Part 1"])
+        return {check.asked: f"{check.mark} {' '.join(check.found.split())}" for check in found if check.mark != "ok"}
 
     return run
 
