@@ -60,7 +60,7 @@ class StudentProcess:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         command = [*self.sandbox, sys.executable, "-sBc", START.format(LAB, bool(self.sandbox))]
         folder = self.folder.name if self.folder else None
-        variables = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        variables = {} if self.sandbox else os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, 0, cwd=folder, env=variables, start_new_session=True, **pipes)
         self.end = time.monotonic() + self.seconds
         self.questions: list[Any] = [self.files]

@@ -18,7 +18,7 @@ from checking.student_nodes import Autograd, StudentGraph, StudentNode
 
 CLASSES = {cls.__name__: cls for cls in (Autograd, StudentNode, StudentGraph, StudentMLP, StudentNetwork)}
 # Bytes of addresses, of which PyTorch takes 4 GB at its import, and of a file; open files; processes and threads.
-LIMITS = {"AS": 5_500_000_000, "FSIZE": 20_000_000, "NOFILE": 64, "NPROC": 16, "CORE": 0}
+LIMITS = {"AS": 5_000_000_000, "FSIZE": 20_000_000, "NOFILE": 64, "NPROC": 16, "CORE": 0}
 
 
 def main(limited: bool) -> None:
@@ -58,7 +58,7 @@ def in_words(error: BaseException, method: str, certain: bool) -> tuple[str, str
         return f"not written yet: {error}".rstrip(": "), "not yet"
     if isinstance(error, SyntaxError):
         return f"{Path(error.filename or '').name}, line {error.lineno}: {error.msg}", "?"
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.startswith(os.getcwd())]
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if os.getcwd() + os.sep in each.filename]
     frames = [each for each in frames if "BaseNode" not in each.filename] or frames  # the node, and not what it calls
     place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}\n" if frames else ""
     if isinstance(error, SystemExit):

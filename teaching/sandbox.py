@@ -1,6 +1,5 @@
-"""The sandbox in which a student's code is run: bubblewrap, with no network, no home, no environment, and one
-place to write, a tmpfs that goes with it. Memory and processes are limited in checking/student_side.py.
-"""
+"""The sandbox of a student's code: bubblewrap, with no network, no home, no environment, and one tmpfs to write to.
+Memory and processes are limited in checking/student_side.py."""
 
 import os
 import shutil
@@ -21,10 +20,11 @@ def sandbox() -> list[str]:
     bwrap = shutil.which("bwrap")
     if not bwrap:
         raise UserError(f"found no bubblewrap to run the students' code in: apt install bubblewrap; {ways}")
-    # And not --unshare-all: root needs no user namespace, and so can become another, whose processes can be limited.
-    command = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--die-with-parent", "--clearenv"]
-    command += ["--proc", "/proc", "--dev", "/dev"]
-    command += ["--perms", "1777", "--size", "1000000000", "--tmpfs", "/tmp"]  # bytes of all files
+    command = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--die-with-parent", "--proc", "/proc"]
+    # Root needs no user namespace, and so can become another user, whose processes can be limited.
+    command += ["--unshare-user", "--disable-userns"] if os.geteuid() else []
+    command += ["--dev", "/dev", "--perms", "1777", "--size", "1000000000", "--tmpfs", "/tmp"]  # bytes of all files
+    command += ["--perms", "1777", "--dir", "/tmp/hand-in"]
     system = filter(os.path.exists, ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives"])
     places = [sys.prefix, sys.base_prefix, *PACKAGES, f"{LAB}/checking"]
     for path in map(os.path.realpath, places):
@@ -32,9 +32,8 @@ def sandbox() -> list[str]:
             command += ["--dir", str(parent)]  # for a user who is not its owner
     for path in dict.fromkeys([*system, *places]):
         command += ["--ro-bind", path, path]
-    command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
-    for name, value in VARIABLES.items():
-        command += ["--setenv", name, value]
+    command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp/hand-in"]
+    command += [part for name, value in VARIABLES.items() for part in ("--setenv", name, value)]
     tried = subprocess.run([*command, sys.executable, "-c", ""], capture_output=True, text=True)
     if tried.returncode:
         why = " ".join(tried.stderr.split())[:200]

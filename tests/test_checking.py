@@ -375,7 +375,8 @@ def test_links_are_not_followed(what, hand_in, found, tmp_path):
 
 TRIES = {  # what the sandbox is to keep code from; it ends with an error that says ESCAPED if it does not
     "network": "import socket; socket.create_connection(('127.0.0.1', {port}), 1)",
-    "environment": "import os; os.environ['SECRET_OF_THE_TEACHER']",
+    "environment": "import os; 'SECRET' in os.environ or open('/proc/1/environ').read().index('SECRET')",
+    "namespaces": "import os, ctypes; assert os.getuid() < 20000 and not ctypes.CDLL(None).unshare(1 << 28)",
     "home": "import os; os.listdir({home!r})",
     "files": "open({home!r} + '/trapped', 'w')",
     "etc": "open('/etc/passwd').read()",
@@ -410,7 +411,7 @@ def left():
 @fenced
 @pytest.mark.parametrize("what", [*TRIES, *LIMITS])
 def test_walls_and_limits_of_the_sandbox(what, hand_in, found, tmp_path, monkeypatch):
-    monkeypatch.setenv("SECRET_OF_THE_TEACHER", "1")
+    monkeypatch.setenv("SECRET", "1")
     code = (TRIES | LIMITS)[what]
     with socket.create_server(("127.0.0.1", 0)) as server:
         places = {"home": str(tmp_path), "port": server.getsockname()[1], "pid": os.getpid(), "key": os.getpid()}
