@@ -7,7 +7,6 @@ says of each part what is "ok", what is wrong ("NO"), what is "not yet" written,
 Part 1 needs NumPy alone, and takes seconds. It runs the code in the folder, so use it on your own alone.
 """
 
-import argparse
 from functools import cache
 from pathlib import Path
 
@@ -15,12 +14,13 @@ import lab.threads  # noqa: F401  (before NumPy)
 
 from checking.checks import checks_of, print_checks, read_photos
 from checking.hand_in import CODE, HandIn
+from lab.command_line import Parser
 from lab.errors import UserError, one_line_errors
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Checks your own lab. It runs the code in FOLDER.")
+    parser = Parser("Checks your own lab. It runs the code in FOLDER.")
     parser.add_argument("folder", metavar="FOLDER", nargs="?", default=Path(__file__).parent, help="where your lab is")
     parser.add_argument("--part", choices=[part[-1] for part in CODE], help="this one alone")
     parser.add_argument("--data-root", help="the photos (default: FOLDER/flowers)")

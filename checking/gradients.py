@@ -97,7 +97,8 @@ def check_activation(student: Any, kind: str, function: Callable[..., Array], re
     x, grad = rng.standard_normal((2, N, IN_DIM))
     x += 0.1 * np.sign(x)  # away from the kink of ReLU
     node, y = student.new("StudentNode", kind), function(x)
-    compare("forward", node.forward(x), y, [(function(-x), "the sign of x"), (np.exp(-x), "1 / (1 + ...)")])
+    of_y = [(function(-x), "the sign of x"), (np.exp(-x), "1 / (1 + ...) is missing")]
+    compare("forward", node.forward(x), y, of_y)
     check_backward(node, x, grad, lambda: function(x), reasons(x, grad, y))
     alone = node.backward(grad)
     node.forward(x)

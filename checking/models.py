@@ -107,7 +107,7 @@ class VarNetwork(Network):
         yield from super().checks(photos)
         if photos is None:
             return
-        images = photos[:100]
+        images = photos[:BATCH]
         outputs, mu, log_var = self.parts(images)
         z = mu + np.exp(log_var / 2) * np.random.default_rng(0).standard_normal(mu.shape)
         decoded = [images_like(images, some) for some in self.model.decode(z.astype(np.float32))]

@@ -4,9 +4,6 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-import torch
-from tqdm import tqdm
-
 DATA_ROOT = "./flowers"  # if no other is given, and there is none, flowers are drawn
 FOLDERS = {"model_dir": "./models", "log_dir": "./log", "vis_dir": "./vis"}
 LARGEST_SIDE = 1024  # pixels, of an image
@@ -68,6 +65,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--tensorboard", metavar="DIR", help=words)
         self.add_argument("--strict", action="store_true", help="stop with an error at a file that is no photo")
         self.add_argument("--resume", action="store_true", help="resume an interrupted training")
+        import torch  # which the check of Part 1 does without
+
         in_pytorch = "MLPAE" not in settings
         if in_pytorch:
             words = "auto: a GPU if there is one"
@@ -104,6 +103,8 @@ def shown(setting: Any) -> str:
 
 def log(line: str) -> None:
     """Prints a line of the log on stdout, at once, and above any progress bar."""
+    from tqdm import tqdm  # which the check of Part 1 does without
+
     with tqdm.external_write_mode():
         print(line, flush=True)
 

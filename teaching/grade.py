@@ -27,11 +27,11 @@ from tqdm import tqdm
 from checking.checks import Check, Photos, checks_of, print_checks, read_photos
 from checking.hand_in import CODE, LARGEST, RESULTS, HandIn
 from checking.messages import Unclear
-from checking.student_process import LAB, StudentProcess
+from checking.student_process import StudentProcess
 from lab.command_line import Parser, log
 from lab.errors import UserError, one_line, one_line_errors
 from lab.files import atomic_write
-from teaching.gaps import handed_out
+from teaching.gaps import LAB, handed_out
 from teaching.sandbox import sandbox
 
 POINTS = {"Part 1": 12.5, "Part 2": 12.5, "Part 3": 7.5, "Part 4": 7.5}
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         *points, total = result.points()
         parts = ", ".join(f"{part} {some}" for part, some in zip(POINTS, points, strict=True))
         log(f"Points: {parts}; {total} in all.")
-    groups = equal_files([*results, Result("this lab", [], contents_of(HandIn(Path(LAB))))])
+    groups = equal_files([*results, Result("this lab", [], contents_of(HandIn(LAB)))])
     for alike, files in groups.items():
         more = f" and {len(files) - 2} more" if len(files) > 2 else ""
         log(f"Equal: {one_line(', '.join(alike))}: {', '.join(files[:2])}{more}")

@@ -2,19 +2,7 @@
 
 import numpy as np
 
-
-def numerical_gradient(loss, array, step=1e-5):
-    """dloss/darray for a function ``loss()`` of no arguments that reads ``array``, one element at a time."""
-    gradient = np.zeros_like(array)
-    for index in np.ndindex(array.shape):
-        value = array[index]
-        array[index] = value + step
-        above = loss()
-        array[index] = value - step
-        below = loss()
-        array[index] = value
-        gradient[index] = (above - below) / (2 * step)
-    return gradient
+from checking.gradients import numerical_gradient
 
 
 def assert_close(found, expected, tolerance, what):

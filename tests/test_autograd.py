@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from gradient_check import assert_close, check_gradients, numerical_gradient
+from gradient_check import assert_close, check_gradients
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from autograd import MSE, BaseGraph, BaseNode, Linear, ReLU, Sigmoid
+from checking.gradients import numerical_gradient
 
 sizes = st.integers(1, 6)
 seeds = st.integers(0, 2**32 - 1)

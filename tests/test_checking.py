@@ -548,6 +548,7 @@ def test_what_is_missing_or_the_students_own_is_an_error_of_the_command(
     assert f"{tmp_path / 'none'}: no such" in fails(grade, [folder, tmp_path / "none"], capsys)
     assert str(tmp_path / "none") in fails(check, [tmp_path / "none"], capsys)
     assert "found no file of the lab" in fails(check, [few_photos], capsys)
+    assert "argument --part" in fails(check, ["--part", 7], capsys)
 
 
 def test_bubblewrap_that_is_missing_or_refused(hand_in, tmp_path, capsys, monkeypatch):
