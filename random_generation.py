@@ -2,7 +2,7 @@
 
     python random_generation.py --model AE|VAE|VAE_calibrated|GAN|DDPM|MLPAE
     python random_generation.py --model GAN|DDPM --class calendula
-    python random_generation.py --model AE|VAE|VAE_calibrated --prior gaussian
+    python random_generation.py --model MLPAE|AE|VAE|VAE_calibrated --prior gaussian
 
 writes vis/random_images_AE.png, vis/random_images_GAN_calendula.png and vis/random_images_AE_gaussian.png.
 """
@@ -15,16 +15,14 @@ import lab.threads  # noqa: F401  (before PyTorch)
 
 import torch
 from torch import Tensor
-from torch.distributions import MultivariateNormal
 
-from data_processor import FlowerDataset
 from lab.checkpoint import load_checkpoint
 from lab.command_line import Parser, number_from_0, positive_int, seed
 from lab.errors import UserError, one_line_errors
 from lab.grids import sample_grid, save_picture
-from lab.models import BY_CLASS, MODELS
+from lab.models import AUTOENCODERS, BY_CLASS, MODELS
 from lab.photos import photos_of_training
-from lab.sampling import labels_in_proportion, latent_vectors, sample_in_batches
+from lab.sampling import fitted_prior, labels_in_proportion, sample_in_batches
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -41,8 +39,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     for flag, models in {"class_name": BY_CLASS, "guidance": ["DDPM"]}.items():
         if getattr(args, flag) is not None and args.model not in models:
             parser.error(f"argument --{flag.split('_')[0]}: found {args.model}, expected {' or '.join(models)}")
-    if args.prior == "gaussian" and args.model in ("MLPAE", *BY_CLASS):
-        parser.error(f"argument --prior: found {args.model}, expected AE, VAE or VAE_calibrated for gaussian")
+    if args.prior == "gaussian" and args.model not in AUTOENCODERS:
+        parser.error(f"argument --prior: found {args.model}, expected an autoencoder for gaussian")
     return args
 
 
@@ -50,17 +48,6 @@ def sample(model: Any, n: int) -> Tensor:
     """n pictures, (n, 3, H, W) in [0, 1], decoded from latent vectors sampled from N(0, 1)."""
     latent = torch.randn(n, model.encoding_dim)
     return model.decoder(latent)
-
-
-def sample_by_fitted_prior(model: Any, n: int, photos: FlowerDataset) -> Tensor:
-    """As ``sample``, with latent vectors sampled from a Gaussian that is fitted to those of the photos: Ghosh et
-    al., From Variational to Deterministic Autoencoders (2020)."""
-    vectors = latent_vectors(model, photos[:][0]).double()
-    covariance = torch.atleast_2d(vectors.T.cov(correction=0))
-    # The covariance of few vectors is singular, that of one, or of vectors that are all alike, is 0.
-    ridge = 1e-6 * covariance.trace().clamp_min(1e-6) * torch.eye(len(covariance))
-    latent = MultivariateNormal(vectors.mean(dim=0), covariance + ridge).sample((n,))
-    return model.decoder(latent.float())
 
 
 @one_line_errors
@@ -84,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         images = sample_in_batches(model, args.number, args.seed, labels, **options)
     elif args.prior == "gaussian":
         training, _ = photos_of_training(checkpoint, args)
-        images = sample_by_fitted_prior(model, args.number, training)
+        images = model.decoder(fitted_prior(model, training[:][0]).sample((args.number,)).float())
         name, title = f"{name}_gaussian", f"{title}, from a fitted Gaussian"
     else:
         images = sample(model, args.number)

@@ -112,6 +112,8 @@ def main(argv: list[str] | None = None) -> None:
     with TrainingRun(args, training, validation, [model, optimizer, scheduler]) as run:
         for epoch in run.epochs():
             train_loss = train_one_epoch(network, training, loss_function, optimizer, scheduler)
+            if args.model == "VAE_calibrated":
+                model.standardize_latent(training.dataset[:][0])
             losses = validate(model, validation, {"Loss": loss_function} | terms)
             valid_loss = losses.pop("Loss")
             run.log(epoch, train_loss, valid_loss, losses)

@@ -17,13 +17,14 @@ from typing import Any
 import lab.threads  # noqa: F401  (before PyTorch)
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from data_processor import show_images, show_recover_results
 from lab.checkpoint import Checkpoint, load_checkpoint
 from lab.command_line import Parser
 from lab.errors import UserError, one_line_errors
-from lab.grids import name_rows, save_picture
+from lab.grids import name_rows, save_picture, side_by_side
 from lab.models import AUTOENCODERS, MODELS, required_losses
 from lab.photos import photos_of_training
 from lab.plots import plot_latent, plot_losses, read_history
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.model in AUTOENCODERS:
         draw_photos(args, checkpoint)
     else:
+        draw_beside_photos(args, checkpoint)
         draw_interpolations_of_noise(args, checkpoint)
     if args.model == "DDPM":
         draw_denoising(args, checkpoint)
@@ -69,7 +71,8 @@ def draw_photos(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
     if isinstance(model, VarAutoencoder):
         plot_latent(model, training, validation, Path(args.vis_dir, f"latent_{args.model}.png"))
     pairs = [validation[pair][0] for pair in pairs_of_classes(validation.labels.tolist())]
-    draw_interpolations(args, [torch.stack([pair[0], *interpolate(model, pair), pair[1]]) for pair in pairs])
+    interpolations = [torch.stack([pair[0], *interpolate(model, pair), pair[1]]) for pair in pairs]
+    draw_interpolations(args, interpolations, [args.model] * len(pairs))
 
 
 @torch.no_grad()
@@ -82,9 +85,14 @@ def interpolate(model: Any, images: Tensor, steps: int = 8) -> Tensor:
 
 def slerp(start: Tensor, end: Tensor, steps: int = 8) -> Tensor:
     """Vectors (D,) of N(0, 1) -> (steps, D): spherical interpolation (Song et al., DDIM, 2021, section 5.3). They keep
-    their length, about the square root of D; on a straight line it would fall by 29 % in the middle."""
-    angle = torch.acos(torch.cosine_similarity(start, end, dim=0))
+    their length, about the square root of D; on a straight line it would fall by 29 % in the middle. Between
+    vectors of nearly the same or opposite directions, as all of one number are, there is no arc: it is the line then.
+    """
+    cosine = torch.cosine_similarity(start, end, dim=0)
     share = torch.linspace(0, 1, steps)[:, None]
+    if cosine.abs() > 0.9999:
+        return (1 - share) * start + share * end
+    angle = torch.acos(cosine)
     return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
 
 
@@ -100,23 +108,39 @@ def pairs_of_classes(labels: list[int], number: int = 5) -> list[list[int]]:
     return pairs or [[0, len(labels) - 1]]
 
 
+def draw_beside_photos(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
+    """Draws the first four validation photos and four pictures of each of up to eight classes: of GAN and DDPM."""
+    _, validation = photos_of_training(checkpoint, args)
+    names = list(checkpoint["data"]["classes"])[:8]
+    photos = torch.ones(len(names), 4, 3, *validation[:1][0].shape[2:])  # white, where there are fewer
+    for label, places in enumerate(photos):
+        images, _ = validation[(validation.labels == label).nonzero()[:4, 0].tolist()]
+        places[: len(images)] = images
+    pictures = sample_in_batches(checkpoint["model"], 4 * len(names), 0, torch.arange(len(names)).repeat_interleave(4))
+    grids = [show_images(images, columns=4) for images in (photos.flatten(0, 1), pictures)]
+    beside = name_rows(Image.new("RGB", (0, grids[0].height)), names)
+    picture = side_by_side({"": beside, "photos": grids[0], f"not photos: {args.model}": grids[1]})
+    save_picture(picture, Path(args.vis_dir, f"beside_photos_{args.model}.png"))
+
+
 def draw_interpolations_of_noise(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
-    """Draws interpolations between random latent vectors, or noise, each in one class: of GAN and DDPM."""
+    """Draws interpolations between random latent vectors, or noise, for each of up to eight classes: of GAN and
+    DDPM."""
     model = checkpoint["model"]
-    rows = []
-    for row in range(5):
-        torch.manual_seed(row)
+    rows = {}
+    for label, name in enumerate(list(checkpoint["data"]["classes"])[:8]):
+        torch.manual_seed(label)
         latent = slerp(*torch.randn(2, model.encoding_dim))
-        rows.append(model.sample(len(latent), torch.full((len(latent),), row % model.classes), latent=latent))
-    draw_interpolations(args, rows)
+        rows[name] = model.sample(len(latent), torch.full((len(latent),), label), latent=latent)
+    draw_interpolations(args, list(rows.values()), list(rows))
 
 
-def draw_interpolations(args: argparse.Namespace, rows: list[Tensor]) -> None:
-    """Draws rows of images, and below the first, its ends blended pixel by pixel."""
-    first, *others = rows
-    blended = torch.lerp(first[0], first[-1], torch.linspace(0, 1, len(first))[:, None, None, None])
-    picture = show_images(torch.cat([first, blended, *others]), columns=len(first))
-    names = [args.model, "pixels blended", *[args.model] * len(others)]
+def draw_interpolations(args: argparse.Namespace, rows: list[Tensor], names: list[str]) -> None:
+    """Draws rows of images, and below the last, its ends blended pixel by pixel."""
+    last = rows[-1]
+    blended = torch.lerp(last[0], last[-1], torch.linspace(0, 1, len(last))[:, None, None, None])
+    picture = show_images(torch.cat([*rows, blended]), columns=len(last))
+    names = [*names, "pixels blended"]
     save_picture(name_rows(picture, names), Path(args.vis_dir, f"interpolation_{args.model}.png"))
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, mse_loss, scaled_dot_product_attention, silu
+from torch.nn.functional import avg_pool2d, interpolate, mse_loss, silu
 
 WIDTHS = 48, 64, 96  # channels at full, half and quarter resolution
 TIME_FEATURES = 64
@@ -223,7 +223,8 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """(N, channels, H, W) -> the same shape: self-attention between all positions (Vaswani et al., 2017)."""
+    """(N, channels, H, W) -> the same shape: self-attention between all positions (Vaswani et al., 2017,
+    equation 1)."""
 
     def __init__(self, channels: int, heads: int = 4) -> None:
         super().__init__()
@@ -235,8 +236,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         each = 3, self.heads, x.shape[1] // self.heads, x.shape[2] * x.shape[3]
-        q, k, v = self.qkv(self.norm(x)).reshape(-1, *each).transpose(3, 4).unbind(1)
-        values = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
+        q, k, v = self.qkv(self.norm(x)).reshape(-1, *each).unbind(1)  # (N, heads, channels of a head, positions)
+        weights = (q.mT @ k / q.shape[2] ** 0.5).softmax(dim=3)  # of each position, for the values of all
+        values = (v @ weights.mT).reshape(x.shape)
         return x + self.out(values)
 
 

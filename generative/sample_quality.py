@@ -12,6 +12,7 @@ from:
 - nearest, closest 5%: the distance of the pictures to the nearest training photo, which is 0 for copies: the median,
   and what the closest twentieth stay below.
 
+Of an autoencoder, a second row has pictures from a Gaussian fitted to its latent vectors, in place of N(0, 1).
 Training photos in place of pictures show what is the best to expect, and noise the worst. For each model it writes
 vis/nearest_X.png: its pictures that are nearest to a training photo, above that photo.
 """
@@ -34,9 +35,9 @@ from lab.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from lab.command_line import Parser, image_size, log, positive_int, seed
 from lab.errors import UserError, one_line_errors
 from lab.grids import name_rows, save_picture
-from lab.models import BY_CLASS, MODELS
+from lab.models import AUTOENCODERS, BY_CLASS, MODELS
 from lab.photos import fingerprint, photos_or_drawn
-from lab.sampling import labels_in_proportion, sample_in_batches
+from lab.sampling import fitted_prior, labels_in_proportion, sample_in_batches
 
 FEATURES = 128
 
@@ -86,11 +87,16 @@ def main(argv: list[str] | None = None) -> None:
     print_row("training photos", *compare(mixed[:number], mixed[number:]), "", "")
     print_row("validation photos", "", "", *quantiles(nearest(unseen, photos)[0]))
     for checkpoint in checkpoints:
-        name, classes = checkpoint["name"], checkpoint["data"]["classes"]
+        name, model, classes = checkpoint["name"], checkpoint["model"], checkpoint["data"]["classes"]
         in_proportion = labels_in_proportion(classes, args.number) if name in BY_CLASS else None
-        images = sample_in_batches(checkpoint["model"], args.number, args.seed, in_proportion)
+        images = sample_in_batches(model, args.number, args.seed, in_proportion)
         distances, positions = nearest(images, photos)
         print_row(name, *compare(images, photos), *quantiles(distances))
+        if name in AUTOENCODERS:
+            torch.manual_seed(args.seed)
+            with torch.no_grad():
+                fitted = model.decoder(fitted_prior(model, photos).sample((args.number,)).float())
+            print_row(f"{name}, fitted", *compare(fitted, photos), *quantiles(nearest(fitted, photos)[0]))
         closest = distances.argsort()[:16]
         picture = show_recover_results(images[closest], photos[positions[closest]])
         rows = -(-len(closest) // 8)
@@ -120,7 +126,7 @@ def shuffled(images: Tensor, seed: int) -> Tensor:
 
 def print_row(*cells: str) -> None:
     """Prints a row of a table in Markdown."""
-    log("| {:17} | {:11} | {:8} | {:8} | {:10} |".format(*cells))
+    log("| {:22} | {:11} | {:8} | {:8} | {:10} |".format(*cells))
 
 
 # Measures
@@ -239,10 +245,10 @@ def two_sample_test(
 
 def area_under_curve(positives: Tensor, negatives: Tensor) -> float:
     """The area under the ROC curve, from scores (M,) and (N,): the share of pairs in which the positive one has the
-    higher score, with ties counted half (Hanley and McNeil, The Meaning and Use of the Area under a ROC Curve, 1982).
-    """
+    higher score, with ties counted half (Hanley and McNeil, The Meaning and Use of the Area under a ROC Curve, 1982);
+    nan if a score is nan."""
     differences = positives[:, None] - negatives
-    return (differences.sign().mean().item() + 1) / 2
+    return (torch.where(differences.isnan(), differences, differences.sign()).mean().item() + 1) / 2
 
 
 def nearest(images: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,8 @@ MUON_LR = 3  # times lr: the rate of Muon, for the weights between hidden layers
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01  # of AdamW, for the other weights
 DECAY = 0.999  # of the moving average of the weights, which is what is saved
 EARLY = 1 / 8  # of the epochs, after which the early version is taken, for the guidance
+# Whether the processor multiplies numbers of 16 bits (avx512_bf16), which takes two thirds of the time.
+BFLOAT16 = torch.cpu._is_avx512_bf16_supported()
 HALVED = 48  # pixels: smaller photos are not halved in size
 
 
@@ -89,8 +91,9 @@ def main(argv: list[str] | None = None) -> None:
                 images = random_horizontal_flip(images)
                 if epoch <= half_size_epochs:
                     images = avg_pool2d(images, 2)
-                outputs = trained(images, labels)
-                loss = DDPM_loss_function(outputs, images)
+                with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
+                    outputs = trained(images, labels)
+                    loss = DDPM_loss_function(outputs, images)
                 model.zero_grad()
                 loss.backward()
                 adamw.step()

@@ -40,6 +40,19 @@ def name_rows(grid: Image.Image, names: Sequence[str]) -> Image.Image:
     return picture
 
 
+def side_by_side(groups: Mapping[str, Image.Image]) -> Image.Image:
+    """Grids of equal height from left to right, each below its name."""
+    named = [name_groups({name: grid}) for name, grid in groups.items()]
+    gap = 12
+    width = sum(gap + each.width for each in named) - gap
+    picture = Image.new("RGB", (width, named[0].height), "white")
+    left = 0
+    for each in named:
+        picture.paste(each, (left, 0))
+        left += each.width + gap
+    return picture
+
+
 def name_groups(groups: Mapping[str, Image.Image]) -> Image.Image:
     """Grids one below the other, each below its name."""
     heading = 30

@@ -66,7 +66,8 @@ def plot_losses(
             whose = " and ".join(which for which in required if required[which] == limit)
             label = f"the handout's bar for {whose}: {limit:g}"
             axes.axhline(limit, color=GRAY, linestyle=style, linewidth=2, label=label)
-        if min(row[key] for row in history for key in (first, second)) > 0:
+        losses = [row[key] for row in history for key in (first, second)]
+        if 0 < 3 * min(losses) < max(losses):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -40,7 +40,6 @@ GAPS = {
     "Part 4, step 2": {"VarAutoencoder.py": ["squared_error", "KL_divergence", "VAE_loss_function"]},
     "Part 4, step 4": {
         "VarAutoencoder.py": ["calibrated_VAE_loss_function"],
-        "random_generation.py": ["sample_by_fitted_prior"],
         "generative/GAN.py": [
             *("GAN.__init__.generator", "GAN.__init__.discriminator", "GAN.forward", "GAN.score", "GAN.sample"),
             *("discriminator_loss", "generator_loss", "augment"),

@@ -175,6 +175,31 @@ def test_antithetic_samples():
     assert epsilon.mean().item() == pytest.approx(0, abs=0.05)
 
 
+@torch.no_grad()
+def test_standardized_latent_numbers():
+    """They have mean 0 and variance 1 over the images; what is decoded of the same epsilon stays, and no other scale
+    has a lower KL divergence."""
+    torch.manual_seed(0)
+    model, images = VarAutoencoder(6, (8, 8)), torch.rand(700, 3, 8, 8)
+    for bias in model.encoder[-1].bias, model.decoder[0].bias:
+        bias += torch.randn_like(bias)
+
+    def decoded_and_kl():
+        torch.manual_seed(1)
+        decoded, *distribution = model(images)
+        return decoded, KL_divergence((None, *distribution), images).item()
+
+    decoded, kl = decoded_and_kl()
+    model.standardize_latent(images)
+    mu, log_var = model.encode(images)
+    torch.testing.assert_close(mu.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
+    torch.testing.assert_close(mu.var(0, correction=0) + log_var.exp().mean(0), torch.ones(6))
+    again, lowest = decoded_and_kl()
+    torch.testing.assert_close(again, decoded, atol=1e-4, rtol=0)
+    others = [KL_divergence((None, a * mu, log_var + 2 * math.log(a)), images).item() for a in (0.98, 1.02)]
+    assert lowest < min(kl, *others)
+
+
 def test_kl_divergence_against_monte_carlo():
     torch.manual_seed(0)
     mu, log_var = torch.randn(1, 3, dtype=torch.float64), torch.randn(1, 3, dtype=torch.float64)

@@ -1,5 +1,7 @@
 """The measures of generative/sample_quality.py by their definitions, and the table that it prints."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from generative.sample_quality import (
     two_sample_test,
 )
 from lab.photos import class_counts
-from lab.sampling import labels_in_proportion, sample_in_batches
+from lab.sampling import fitted_prior, labels_in_proportion, sample_in_batches
 
 # The table
 
@@ -43,18 +45,21 @@ def test_the_table_by_its_description(flags, few_photos, tmp_path, capsys, monke
     *lines, last = out.splitlines()
     table = {name: cells for name, *cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
     assert err.count("left out") == 4  # two that are not there, and two that do not compare
-    assert list(table) == ["", "---", "training photos", "validation photos", "AE", "GAN", "noise"]
+    assert list(table) == ["", "---", "training photos", "validation photos", "AE", "AE, fitted", "GAN", "noise"]
     assert table[""] == ["told apart", "coverage", "nearest", "closest 5%"]
 
     training, validation = read_flowers(few_photos, 12, 8).split(3)
     (photos, labels), (unseen, unseen_labels) = training[:], validation[:]
     as_frequent = labels_in_proportion(class_counts(training), 18)
     images = {"AE": sample_in_batches(models["AE"], 18, 2), "GAN": sample_in_batches(models["GAN"], 18, 2, as_frequent)}
+    torch.manual_seed(2)
+    with torch.no_grad():
+        fitted = models["AE"].decoder(fitted_prior(models["AE"], photos).sample((18,)).float())
     noise = torch.rand(18, 3, 8, 12, generator=torch.Generator().manual_seed(2))
     classifier = train_classifier(photos, labels, 2, seed=2)
     features = Features(classifier[0], photos)
     mixed, half = shuffled(photos, 2), len(photos) // 2
-    compared = {"training photos": mixed[:half], **images, "noise": noise}
+    compared = {"training photos": mixed[:half], **images, "AE, fitted": fitted, "noise": noise}
     for row, pictures in compared.items():
         areas = []
         for seed in 2, 3, 4:
@@ -67,7 +72,7 @@ def test_the_table_by_its_description(flags, few_photos, tmp_path, capsys, monke
     right = (classifier(unseen).argmax(dim=1) == unseen_labels).float().mean().item()
     assert f"{right:.0%} of the validation photos" in last
 
-    for row, pictures in {"validation photos": unseen, **images}.items():
+    for row, pictures in {"validation photos": unseen, **images, "AE, fitted": fitted}.items():
         distances, positions = nearest(pictures, photos)
         assert list(map(float, table[row][2:])) == pytest.approx(np.quantile(distances, [0.5, 0.05]), abs=0.0006)
         if row in images:
@@ -128,6 +133,7 @@ def test_area_under_curve_by_its_definition():
     pairs = [(p > n) + (p == n) / 2 for p in positives.tolist() for n in negatives.tolist()]
     assert area_under_curve(positives, negatives) == pytest.approx(sum(pairs) / 12)
     assert area_under_curve(positives + 1, negatives) == 1 and area_under_curve(torch.ones(3), torch.ones(5)) == 0.5
+    assert math.isnan(area_under_curve(torch.tensor([1, math.nan]), negatives))
 
 
 def images_of_a_colour(number):

@@ -15,7 +15,7 @@ from data_processor import read_flowers, show_images, show_recover_results
 from generative.Diffusion import Diffusion, UNet
 from lab.checkpoint import load_checkpoint
 from lab.models import AUTOENCODERS, MODELS
-from lab.sampling import labels_in_proportion, sample_in_batches
+from lab.sampling import fitted_prior, labels_in_proportion, sample_in_batches
 
 
 @pytest.fixture
@@ -69,11 +69,11 @@ def expect_grids_below_headings(path, *grids):
         assert np.abs(below[:, : grid.shape[1]] - grid).max() <= 1
 
 
-def expect_interpolations(path, first, *others):
-    """Fails unless a picture is these rows of images, and below the first its ends, blended pixel by pixel."""
-    last = len(first) - 1
-    blended = torch.stack([(1 - i / last) * first[0] + i / last * first[-1] for i in range(last + 1)])
-    expect_grid_beside_names(path, show_images(torch.cat([first, blended, *others]), columns=last + 1))
+def expect_interpolations(path, *rows):
+    """Fails unless a picture is these rows of images, and below the last its ends, blended pixel by pixel."""
+    start, end, steps = rows[-1][0], rows[-1][-1], len(rows[-1]) - 1
+    blended = torch.stack([(1 - i / steps) * start + i / steps * end for i in range(steps + 1)])
+    expect_grid_beside_names(path, show_images(torch.cat([*rows, blended]), columns=steps + 1))
 
 
 # visualization.py
@@ -101,25 +101,38 @@ def test_reconstructions_and_interpolations(name, latent, draw, save, few_photos
 
 
 def interpolations_of_noise(model):
-    """Rows, each of one class."""
-    for row in range(5):
-        torch.manual_seed(row)
+    """A row for each class, up to eight."""
+    for label in range(min(8, model.classes)):
+        torch.manual_seed(label)
         latent = visualization.slerp(*torch.randn(2, model.encoding_dim))
-        yield model.sample(8, torch.full((8,), row % model.classes), latent=latent)
+        yield model.sample(8, torch.full((8,), label), latent=latent)
 
 
-def test_interpolations_of_noise(draw, save, tmp_path):
-    model = save("GAN")
+def test_samples_beside_photos_and_interpolations_of_noise(draw, save, few_photos, tmp_path):
+    """White where a class has fewer than four validation photos."""
+    model = save("GAN", image_size=(12, 8))
     draw(visualization, "GAN")
     expect_interpolations(tmp_path / "vis" / "interpolation_GAN.png", *interpolations_of_noise(model))
+    _, validation = read_flowers(few_photos, 12, 8).split(0)
+    images, labels = validation[:]
+    photos = torch.ones(2, 4, 3, 8, 12)
+    for label in range(2):
+        first = images[labels == label][:4]
+        photos[label, : len(first)] = first
+    assert (photos == 1).all(dim=(2, 3, 4)).any()
+    pictures = sample_in_batches(model, 8, 0, torch.arange(2).repeat_interleave(4))
+    grids = [np.asarray(show_images(each, columns=4)) for each in (photos.flatten(0, 1), pictures)]
+    found = pixels_of(tmp_path / "vis" / "beside_photos_GAN.png")[-len(grids[0]) :].astype(int)
+    width = grids[0].shape[1]
+    assert np.abs(found[:, -width:] - grids[1]).max() <= 1
+    assert np.abs(found[:, -2 * width - 12 : -width - 12] - grids[0]).max() <= 1
 
 
-def test_denoising_of_up_to_eight_classes_needs_no_photos(draw, save, cheap_network, few_photos, tmp_path):
+def test_denoising_of_up_to_eight_classes(draw, save, cheap_network, few_photos, tmp_path):
     for number in range(2, 9):
         shutil.copytree(few_photos / "rose", few_photos / f"class {number}")
     model = save("DDPM", image_size=(12, 8))
-    shutil.rmtree(few_photos)
-    assert draw(visualization, "DDPM") == ""
+    draw(visualization, "DDPM")
     torch.manual_seed(0)
     steps = list(model.denoise(24, torch.arange(8).repeat_interleave(3)))
     rows = [steps[step][3 * label] for label in range(8) for step in (0, 3, 6, 8, 11, 14, 17, 19, 22, 25)]
@@ -131,7 +144,13 @@ def test_denoising_of_up_to_eight_classes_needs_no_photos(draw, save, cheap_netw
         frame = np.asarray(animation.convert("RGB")).astype(int)
     expected = np.asarray(show_images(steps[-1], columns=9))
     assert frame.shape == expected.shape and np.abs(frame - expected).mean() < 12  # a GIF has 256 colours
-    drawn = ["denoising_DDPM.gif", "denoising_DDPM.png", "interpolation_DDPM.png", "loss_DDPM.png"]
+    drawn = [
+        "beside_photos_DDPM.png",
+        "denoising_DDPM.gif",
+        "denoising_DDPM.png",
+        "interpolation_DDPM.png",
+        "loss_DDPM.png",
+    ]
     assert sorted(path.name for path in (tmp_path / "vis").iterdir()) == drawn
 
 
@@ -164,6 +183,8 @@ def test_spherical_interpolation():
     torch.testing.assert_close(path.norm(dim=1), torch.ones(5).double())
     steps = torch.cosine_similarity(path[1:], path[:-1])
     torch.testing.assert_close(steps, steps[:1].expand(4))
+    for end in start, -start, 1.001 * start:
+        torch.testing.assert_close(visualization.slerp(start, end, 3)[1], (start + end) / 2)
 
 
 def test_pairs_of_different_classes():
@@ -239,24 +260,25 @@ def test_random_pictures_of_all_classes_and_of_one(name, options, draw, save, ch
     expect_grids_below_headings(tmp_path / "vis" / f"random_images_{name}_tulip.png", grid)
 
 
-@pytest.mark.parametrize("name", ["AE", "VAE"])
+@pytest.mark.parametrize("name", ["MLPAE", "AE", "VAE"])
 def test_random_pictures_by_a_gaussian_fitted_to_the_training_photos(name, draw, save, few_photos, tmp_path):
     model = save(name, split_seed=3)
     draw(random_generation, name, "--prior", "gaussian", "--number", "7", "--seed", "2")
     training, validation = read_flowers(few_photos, 8, 8).split(3)
     torch.manual_seed(2)
-    grid = show_images(random_generation.sample_by_fitted_prior(model, 7, training), columns=5)
-    expect_grids_below_headings(tmp_path / "vis" / f"random_images_{name}_gaussian.png", grid)
-    few = random_generation.sample_by_fitted_prior(model, 9, validation)  # their covariance is singular
-    assert few.isfinite().all()
-    # With latent vectors in place of pictures, these have the mean and the covariance of those of the photos.
-    model.decoder = nn.Identity()
-    found = random_generation.sample_by_fitted_prior(model, 20_000, training)
+    latent = fitted_prior(model, training[:][0]).sample((7,)).float()
     with torch.no_grad():
-        vectors = model.encoder(training[:][0]) if name == "AE" else model.encode(training[:][0])[0]
-    whitened = (found - vectors.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(vectors.T.cov())).T
-    torch.testing.assert_close(whitened.mean(0), torch.zeros(5), atol=0.05, rtol=0)
-    torch.testing.assert_close(whitened.T.cov(), torch.eye(5), atol=0.1, rtol=0)
+        grid = show_images(model.decoder(latent), columns=5)
+    expect_grids_below_headings(tmp_path / "vis" / f"random_images_{name}_gaussian.png", grid)
+    few = fitted_prior(model, validation[:][0]).sample((9,))  # their covariance is singular
+    assert few.isfinite().all()
+    # It has the mean and the covariance of the latent vectors of the photos: of a VAE, samples of q(z | photo).
+    prior = fitted_prior(model, training[:][0])
+    photos = training[:][0].repeat(2000, 1, 1, 1)
+    with torch.no_grad():
+        vectors = model.reparameterize(*model.encode(photos)) if name == "VAE" else model.encoder(photos)
+    torch.testing.assert_close(prior.mean.float(), vectors.mean(0), atol=0.02, rtol=0)
+    torch.testing.assert_close(prior.covariance_matrix.float(), vectors.T.cov(), atol=0.02, rtol=0.02)
 
 
 # Sampling from any model
