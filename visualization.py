@@ -79,7 +79,7 @@ def draw_photos(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
 def interpolate(model: Any, images: Tensor, steps: int = 8) -> Tensor:
     """Two images (2, 3, H, W) -> (steps, 3, H, W): what the decoder of an autoencoder makes of points on the straight
     line between their latent vectors; of a VAE, the means."""
-    start, end = latent_vectors(model, images)
+    (start, end), _ = latent_vectors(model, images)
     return model.decoder(torch.lerp(start, end, torch.linspace(0, 1, steps)[:, None]))
 
 
@@ -124,15 +124,14 @@ def draw_beside_photos(args: argparse.Namespace, checkpoint: Checkpoint) -> None
 
 
 def draw_interpolations_of_noise(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
-    """Draws interpolations between random latent vectors, or noise, for each of up to eight classes: of GAN and
+    """Draws an interpolation between two random latent vectors, or noise, for each of up to eight classes: of GAN and
     DDPM."""
-    model = checkpoint["model"]
-    rows = {}
-    for label, name in enumerate(list(checkpoint["data"]["classes"])[:8]):
-        torch.manual_seed(label)
-        latent = slerp(*torch.randn(2, model.encoding_dim))
-        rows[name] = model.sample(len(latent), torch.full((len(latent),), label), latent=latent)
-    draw_interpolations(args, list(rows.values()), list(rows))
+    model, names = checkpoint["model"], list(checkpoint["data"]["classes"])[:8]
+    torch.manual_seed(0)
+    latent = slerp(*torch.randn(2, model.encoding_dim))
+    steps = len(latent)
+    rows = [model.sample(steps, torch.full((steps,), label), latent=latent) for label in range(len(names))]
+    draw_interpolations(args, rows, names)
 
 
 def draw_interpolations(args: argparse.Namespace, rows: list[Tensor], names: list[str]) -> None:

@@ -83,7 +83,7 @@ class GAN(nn.Module):
         if latent is None:
             latent = torch.randn(len(labels), self.encoding_dim, device=weight.device, dtype=weight.dtype)
         one_hot_labels = one_hot(labels.to(weight.device), self.classes).to(latent.dtype)
-        return self.generator(torch.cat([latent, one_hot_labels], dim=1))
+        return self.generator(torch.cat([latent, one_hot_labels], dim=1)).to(latent.dtype)
 
     def score(self, images: Tensor, labels: Tensor) -> Tensor:
         """The discriminator's scores (N,) of images (N, 3, H, W) in [0, 1], augmented, and their labels (N,).
@@ -91,7 +91,7 @@ class GAN(nn.Module):
         psi(phi(x)) + y V phi(x) of Miyato and Koyama, equation 3, for a one-hot vector y of the label: the last layer
         is psi and V at once.
         """
-        outputs = self.discriminator(augment(images))
+        outputs = self.discriminator(augment(images)).to(images.dtype)
         return outputs[:, 0] + outputs[:, 1:].gather(1, labels[:, None])[:, 0]
 
     @torch.no_grad()

@@ -21,13 +21,13 @@ from torch.nn.functional import avg_pool2d
 from torch.optim.lr_scheduler import OneCycleLR
 
 from data_processor import FlowerLoader, random_horizontal_flip
-from generative.Diffusion import DDPM_loss_function, Diffusion
+from generative.Diffusion import HALVED, DDPM_loss_function, Diffusion
 from generative.Muon import Muon
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import load_photos
 from lab.processes import distribute, join_processes, mean_over_processes
-from lab.training_run import TrainingRun
+from lab.training_run import TrainingRun, autocast
 
 # Defaults of the flags of these names.
 SETTINGS: dict[str, Any] = {
@@ -40,9 +40,6 @@ MUON_LR = 3  # times lr: the rate of Muon, for the weights between hidden layers
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01  # of AdamW, for the other weights
 DECAY = 0.999  # of the moving average of the weights, which is what is saved
 EARLY = 1 / 8  # of the epochs, after which the early version is taken, for the guidance
-# Whether the processor multiplies numbers of 16 bits (avx512_bf16), which takes two thirds of the time.
-BFLOAT16 = torch.cpu._is_avx512_bf16_supported()
-HALVED = 48  # pixels: smaller photos are not halved in size
 
 
 @torch.no_grad()
@@ -91,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
                 images = random_horizontal_flip(images)
                 if epoch <= half_size_epochs:
                     images = avg_pool2d(images, 2)
-                with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
+                with autocast():
                     outputs = trained(images, labels)
                     loss = DDPM_loss_function(outputs, images)
                 model.zero_grad()

@@ -20,14 +20,14 @@ from generative.GAN import GAN, discriminator_loss, generator_loss, gradient_pen
 from lab.command_line import Parser
 from lab.errors import one_line_errors
 from lab.photos import load_photos
-from lab.training_run import TrainingRun
+from lab.training_run import TrainingRun, autocast
 
 # Defaults of the flags of these names.
 SETTINGS: dict[str, Any] = {
     "image_size": (24, 24),  # width and height in pixels
     "encoding_dim": 64,  # size of the latent vector
     "batch_size": 32,
-    "epochs": 110,  # all of them: no loss tells when to stop
+    "epochs": 220,  # all of them: no loss tells when to stop
     "lr": 1e-3,  # the highest rate of the cycle, of both networks
 }
 BETAS = 0.5, 0.99  # of AdamW: little momentum, since the other network changes all the time
@@ -58,10 +58,11 @@ def main(argv: list[str] | None = None) -> None:
             totals: Any = 0
             for images, labels in training:
                 images = random_horizontal_flip(images)
-                pictures = model(labels)
 
                 # The discriminator's step: to tell the photos from the pictures.
-                d_loss = discriminator_loss(model.score(images, labels), model.score(pictures.detach(), labels))
+                with autocast():
+                    pictures = model(labels)
+                    d_loss = discriminator_loss(model.score(images, labels), model.score(pictures.detach(), labels))
                 penalized = d_loss
                 if d_scheduler.last_epoch % PENALTY_EVERY == 0:
                     penalized = d_loss + PENALTY_EVERY * PENALTY * gradient_penalty(model, images, labels)
@@ -71,7 +72,8 @@ def main(argv: list[str] | None = None) -> None:
                 d_scheduler.step()
 
                 # The generator's step: to have its pictures taken for photos.
-                g_loss = generator_loss(model.score(pictures, labels))
+                with autocast():
+                    g_loss = generator_loss(model.score(pictures, labels))
                 g_optimizer.zero_grad()
                 g_loss.backward(inputs=list(model.generator.parameters()))
                 g_optimizer.step()

@@ -84,7 +84,7 @@ def plot_latent(
 ) -> None:
     """Plots the latent means of the validation photos along the first two principal components of those of the
     training photos."""
-    means, unseen = (latent_vectors(model, photos[:][0]) for photos in (training, validation))
+    means, unseen = (latent_vectors(model, photos[:][0])[0] for photos in (training, validation))
     # Padded with zeros: there are two principal components even of one photo, or of vectors of one number.
     centred, points = (pad(vectors - means.mean(0), (0, 1)) for vectors in (means, unseen))
     _, singular_values, components = torch.linalg.svd(pad(centred, (0, 0, 0, 1)), full_matrices=False)

@@ -41,21 +41,22 @@ def labels_in_proportion(counts: Mapping[str, int], number: int) -> Tensor:
 
 
 @torch.no_grad()
-def latent_vectors(model: Any, images: Tensor) -> Tensor:
-    """The latent vectors (N, encoding_dim) of images (N, 3, H, W) by an autoencoder: of a VAE, the means."""
-    is_vae = hasattr(model, "encode")
-    return torch.cat([model.encode(batch)[0] if is_vae else model.encoder(batch) for batch in images.split(256)])
+def latent_vectors(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The latent vectors (N, encoding_dim) of images (N, 3, H, W) by an autoencoder, and their variances: of a VAE, the
+    means and variances of q(z | image); otherwise these are 0."""
+    outputs = torch.cat([model.encoder(batch) for batch in images.split(256)])
+    if not hasattr(model, "encode"):
+        return outputs, torch.zeros_like(outputs)
+    means, log_var = outputs.chunk(2, dim=1)
+    return means, log_var.exp()
 
 
-@torch.no_grad()
 def fitted_prior(model: Any, photos: Tensor) -> MultivariateNormal:
     """The Gaussian that fits the latent vectors of photos (N, 3, H, W) by an autoencoder, to be sampled in place of
     N(0, 1), in float64: Ghosh et al., From Variational to Deterministic Autoencoders (2020). Those of a VAE are
     samples of q(z | photo): their covariance is that of the means, plus the mean of the variances."""
-    means = latent_vectors(model, photos).double()
-    covariance = torch.atleast_2d(means.T.cov(correction=0))
-    if hasattr(model, "encode"):
-        covariance += torch.cat([model.encode(batch)[1].exp() for batch in photos.split(256)]).mean(dim=0).diag()
+    means, variances = (outputs.double() for outputs in latent_vectors(model, photos))
+    covariance = torch.atleast_2d(means.T.cov(correction=0)) + variances.mean(dim=0).diag()
     # The covariance of few vectors is singular, that of one, or of vectors that are all alike, is 0.
     ridge = 1e-6 * covariance.trace().clamp_min(1e-6) * torch.eye(len(covariance))
     return MultivariateNormal(means.mean(dim=0), covariance + ridge)

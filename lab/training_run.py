@@ -262,3 +262,9 @@ class TrainingRun:
         self.best, self.history = state["best"], state["history"]
         self.best_loss, self.best_epoch = self.best.get("valid_loss", math.inf), self.best["epoch"]
         self.finished = state["finished"] or len(self.history) >= self.args.epochs
+
+
+def autocast() -> torch.autocast:
+    """For convolutions and matrix products in bfloat16, in two thirds of the time, on processors that have it
+    (avx512_bf16); on others, nothing."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())

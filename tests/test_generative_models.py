@@ -155,18 +155,18 @@ def test_time_features_are_cosines_and_sines_of_frequencies_from_1_to_1000():
     torch.testing.assert_close(sines, torch.sin(t.double()[:, None] * frequencies), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("guidance", [None, 0, 0.5, 2])
-def test_guidance_exaggerates_what_changed_since_the_early_version(guidance, monkeypatch):
-    """Both predict a constant: v = 0.1 now, and 0.2 early."""
-    model = Diffusion(image_size=(4, 4))
+@pytest.mark.parametrize(("size", "guidance", "expected"), [(4, None, 0.5), (48, None, 1), (4, 0, 0), (4, 2, 2)])
+def test_guidance_exaggerates_what_changed_since_the_early_version(size, guidance, expected, monkeypatch):
+    """Both predict a constant: v = 0.1 now, and 0.2 early. Where t is above 1/2, pictures are not guided."""
+    model = Diffusion(image_size=(size, size))
     for network, v in (model.network, 0.1), (model.early, 0.2):
         monkeypatch.setattr(network, "forward", lambda x, t, labels, v=v: torch.full_like(x, v))
     torch.manual_seed(0)
-    *_, found = model.denoise(3, steps=5) if guidance is None else model.denoise(3, guidance=guidance, steps=5)
+    found = model.sample(3, guidance=guidance, steps=5)
     torch.manual_seed(0)
-    v = 0.1 - (0.4 if guidance is None else guidance) * 0.1
-    *_, expected = ddim(lambda x, t: torch.full_like(x, v), torch.randn(3, 3, 4, 4), 5)
-    torch.testing.assert_close(found, (expected + 1) / 2)
+    noise = torch.randn(3, 3, size, size)
+    *_, pictures = ddim(lambda x, t: torch.full_like(x, 0.1 - 0.1 * expected * (t[0] < 0.5)), noise, 5)
+    torch.testing.assert_close(found, (pictures + 1) / 2)
 
 
 @pytest.mark.parametrize("shape", [(5, 30), (30, 5), (8, 8), (1, 9), (9, 1), (1, 1)])

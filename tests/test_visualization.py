@@ -101,10 +101,10 @@ def test_reconstructions_and_interpolations(name, latent, draw, save, few_photos
 
 
 def interpolations_of_noise(model):
-    """A row for each class, up to eight."""
+    """A row for each class, up to eight, of the same noise."""
+    torch.manual_seed(0)
+    latent = visualization.slerp(*torch.randn(2, model.encoding_dim))
     for label in range(min(8, model.classes)):
-        torch.manual_seed(label)
-        latent = visualization.slerp(*torch.randn(2, model.encoding_dim))
         yield model.sample(8, torch.full((8,), label), latent=latent)
 
 
