@@ -4,9 +4,9 @@
     python visualization.py --model all
 
 The first writes vis/train_VAE.png and vis/valid_VAE.png (autoencoders alone), vis/interpolation_VAE.png,
-vis/loss_VAE.png, vis/latent_VAE.png (VAEs), and vis/denoising_DDPM.png and .gif (DDPM): pictures of each class on the
-way from noise. The second writes vis/all_models.png: validation photos, what each autoencoder makes of them, and
-samples of GAN and DDPM.
+vis/loss_VAE.png, vis/latent_VAE.png (VAEs), vis/beside_photos_GAN.png (GAN and DDPM), and vis/denoising_DDPM.png and
+.gif (DDPM): pictures of each class on the way from noise. The second writes vis/all_models.png: validation photos, what
+each autoencoder makes of them, and samples of GAN and DDPM.
 """
 
 import argparse
