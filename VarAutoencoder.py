@@ -113,8 +113,8 @@ def calibrated_VAE_loss_function(outputs: tuple[Tensor, Tensor, Tensor], images:
     """VAE_loss_function with the variance of the pixels fitted to the errors: Rybkin et al., Simple and Effective VAE
     Training with Calibrated Decoders (2021).
 
-    A sum of squared errors is, up to a constant, the negative log-likelihood of pixels with variance 1/2. That is
-    seventy times the actual squared errors, so that most latent dimensions collapse to the prior (posterior collapse).
+    A sum of squared errors is, up to a constant, the negative log-likelihood of pixels with variance 1/2. That is 26
+    times the actual squared errors, so that most latent dimensions collapse to the prior (posterior collapse).
     The maximum-likelihood variance is the mean squared error, and with it the negative log-likelihood of a batch of D
     pixels is, up to a constant, D/2 log(mean squared error). It is at least that of rounding to bytes, 1/12 of 1/255^2:
     the logarithm of 0 has no gradient. Arguments are those of squared_error.
