@@ -75,7 +75,7 @@ def plot_losses(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color="#E0E0E0")
         axes.legend(frameon=False)
-        _save(figure, save_path)
+        save_figure(figure, save_path)
 
 
 @torch.no_grad()
@@ -107,10 +107,11 @@ def plot_latent(
         many: dict[str, Any] = {"loc": "outside right center", "fontsize": "small", "ncols": 1 + (len(names) - 1) // 20}
         legend, place = (figure, many) if len(names) > 6 else (axes, {})
         legend.legend(handles, names, frameon=False, markerscale=2, **place)
-        _save(figure, save_path)
+        save_figure(figure, save_path)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Writes a figure atomically, as PNG; says so on stderr."""
     with warnings.catch_warnings(), atomic_write(path) as file:
         warnings.filterwarnings("ignore", message="Glyph")  # of a missing character
         figure.savefig(file, format="png", dpi=120)

@@ -44,10 +44,11 @@ def labels_in_proportion(counts: Mapping[str, int], number: int) -> Tensor:
 def latent_vectors(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     """The latent vectors (N, encoding_dim) of images (N, 3, H, W) by an autoencoder, and their variances: of a VAE, the
     means and variances of q(z | image); otherwise these are 0."""
-    outputs = torch.cat([model.encoder(batch) for batch in images.split(256)])
+    batches = images.split(256)
     if not hasattr(model, "encode"):
-        return outputs, torch.zeros_like(outputs)
-    means, log_var = outputs.chunk(2, dim=1)
+        vectors = torch.cat([model.encoder(batch) for batch in batches])
+        return vectors, torch.zeros_like(vectors)
+    means, log_var = map(torch.cat, zip(*map(model.encode, batches), strict=True))
     return means, log_var.exp()
 
 

@@ -13,7 +13,7 @@ MODELS = {"Autoencoder", "VarAutoencoder", "generative.GAN", "generative.Diffusi
 ALL_SCRIPTS = SCRIPTS | MODULES | {"benchmarks.__main__"}
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for folder in (".", "autograd", "generative", "checking", "teaching", "lab", "benchmarks")
+    for folder in (".", "autograd", "generative", "checking", "teaching", "lab", "benchmarks", "docs")
     for path in (ROOT / folder).glob("*.py")
 }
 
